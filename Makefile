@@ -1,0 +1,53 @@
+# make demo    run the main job: nothing is left behind but .venv
+# make test    linters, type checker and all tests
+# make lint    linters and type checker
+# make clean   remove what the others made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What an installation depends on. Sources do not count: it is an editable one.
+PACKAGING := setup.cfg setup.py pyproject.toml
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: $(VENV)/.installed
+	@PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME=$(CURDIR)/$(VENV)/cache $(BIN)/minova-manage demo
+
+test: lint
+	$(BIN)/python -m pytest --numprocesses=auto
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) .tox build dist *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    || { echo "minova needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	    || { echo "$(PYTHON) cannot make virtual environments: install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python $(PACKAGING)
+	@echo "installing minova into $(VENV)"
+	@$(PIP) install --quiet --quiet --editable .
+	@rm -rf minova.egg-info
+	@touch $@
+
+$(VENV)/.installed-test: $(BIN)/python $(PACKAGING)
+	@echo "installing minova and its tests' tools into $(VENV)"
+	@$(PIP) install --quiet --quiet --editable '.[test]'
+	@rm -rf minova.egg-info
+	@touch $@ $(VENV)/.installed

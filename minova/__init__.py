@@ -1,0 +1,1 @@
+"""minova: Nova's conductor and compute service, rebuilt small, with operations that no crash can lose."""
