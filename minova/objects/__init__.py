@@ -1,0 +1,62 @@
+"""What travels on the wire and between layers: frozen dataclasses, each with a version of its own."""
+
+from minova.objects.action import Action, ActionEvent, Hop, Order, Outcome, Result
+from minova.objects.base import WireObject, utcnow
+from minova.objects.control import Activity, Pin, Pong, ServiceVersions, Task
+from minova.objects.host import Guest, Host, HostCapacity, HostDirective, HostReport, Service
+from minova.objects.instance import BootRequest, Fault, Instance
+from minova.objects.migration import Migration, MigrationOptions, MigrationProgress
+
+WIRE_TYPES: tuple[type[WireObject], ...] = (
+    Action,
+    ActionEvent,
+    Activity,
+    BootRequest,
+    Fault,
+    Guest,
+    Host,
+    HostCapacity,
+    HostDirective,
+    HostReport,
+    Instance,
+    Migration,
+    MigrationOptions,
+    MigrationProgress,
+    Order,
+    Outcome,
+    Pin,
+    Pong,
+    Service,
+    ServiceVersions,
+    Task,
+)
+"""Every class that may travel."""
+
+__all__ = [
+    "WIRE_TYPES",
+    "Action",
+    "ActionEvent",
+    "Activity",
+    "BootRequest",
+    "Fault",
+    "Guest",
+    "Hop",
+    "Host",
+    "HostCapacity",
+    "HostDirective",
+    "HostReport",
+    "Instance",
+    "Migration",
+    "MigrationOptions",
+    "MigrationProgress",
+    "Order",
+    "Outcome",
+    "Pin",
+    "Pong",
+    "Result",
+    "Service",
+    "ServiceVersions",
+    "Task",
+    "WireObject",
+    "utcnow",
+]

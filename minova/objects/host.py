@@ -1,0 +1,107 @@
+"""Hosts, the services on them, and what a compute reports of itself."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from minova.states import HostState, PowerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A guest as its hypervisor sees it.
+
+    :ivar migrating_to: the destination of a live migration that is under way at this moment.
+    """
+
+    VERSION: ClassVar[str] = "1.0"
+    uuid: str
+    name: str
+    power_state: PowerState
+    migrating_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCapacity:
+    """What a hypervisor can give to guests: CPUs, MiB of memory, GiB of disk, after allocation ratios."""
+
+    VERSION: ClassVar[str] = "1.0"
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    hypervisor_type: str
+    cpu_model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostReport:
+    """What a compute says of itself at its start and then periodically; it is the heartbeat too.
+
+    :ivar started: the service has just started, and has no work in its memory.
+    :ivar orders: the (action id, sequence) pairs of the orders that it holds, queued or in work.
+    """
+
+    VERSION: ClassVar[str] = "1.0"
+    host: str
+    rpc_version: str
+    started_at: datetime
+    started: bool
+    capacity: HostCapacity
+    guests: tuple[Guest, ...] = ()
+    orders: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostDirective:
+    """What the conductor answers to a :class:`HostReport`.
+
+    :ivar fenced: the operator declared this host down: refuse all work.
+    :ivar destroy: UUIDs of guests that live elsewhere now, or were deleted: destroy them.
+    :ivar abort: UUIDs of guests whose live migration nobody waits for any more: abort it.
+    """
+
+    VERSION: ClassVar[str] = "1.0"
+    fenced: bool = False
+    destroy: tuple[str, ...] = ()
+    abort: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A compute host as the scheduler sees it; units as in :class:`HostCapacity`."""
+
+    VERSION: ClassVar[str] = "1.0"
+    host: str
+    state: HostState
+    enabled: bool
+    draining: bool
+    vcpus: int
+    vcpus_used: int
+    memory_mb: int
+    memory_mb_used: int
+    disk_gb: int
+    disk_gb_used: int
+    instances: int
+    hypervisor_type: str
+    cpu_model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A registered process of minova.
+
+    :ivar rpc_version: the newest version of its RPC interface.
+    :ivar forced_down: the operator has said that it is off.
+    """
+
+    VERSION: ClassVar[str] = "1.0"
+    binary: str
+    host: str
+    state: HostState
+    enabled: bool
+    disabled_reason: str
+    forced_down: bool
+    draining: bool
+    rpc_version: str
+    started_at: datetime
+    last_seen_at: datetime

@@ -1,0 +1,76 @@
+"""Instances, what a request to boot one says, and what went wrong with one."""
+
+import traceback
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Self
+
+from minova.exception import MinovaError
+from minova.states import PowerState, TaskState, VmState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootRequest:
+    """What a new instance should be.
+
+    :ivar vcpus: number of virtual CPUs.
+    :ivar memory_mb: memory in MiB.
+    :ivar disk_gb: root disk in GiB.
+    :ivar host: the host to boot on; None: the scheduler chooses.
+    """
+
+    VERSION: ClassVar[str] = "1.0"
+    name: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A virtual machine as the database knows it; sizes as in :class:`BootRequest`.
+
+    :ivar host: the host that has the guest; None: none has it.
+    :ivar task_state: what is being done to it; None: it is at rest.
+    """
+
+    VERSION: ClassVar[str] = "1.0"
+    uuid: str
+    name: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    host: str | None
+    vm_state: VmState
+    task_state: TaskState | None
+    power_state: PowerState
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why something failed.
+
+    :ivar code: the class name of the error.
+    :ivar message: one line.
+    :ivar details: the traceback of an error that nobody expected, else empty.
+    :ivar host: the service that met it, as ``binary:host`` or a host name.
+    """
+
+    VERSION: ClassVar[str] = "1.0"
+    code: str
+    message: str
+    details: str = ""
+    host: str = ""
+    created_at: datetime | None = None
+    action_id: str | None = None
+
+    @classmethod
+    def of(cls, error: Exception, where: str) -> Self:
+        """Return an error that was met at ``where`` as a fault; one that nobody expected comes with its traceback."""
+        if isinstance(error, MinovaError):
+            return cls(code=type(error).__name__, message=error.message, host=where)
+        details = "".join(traceback.format_exception(error))
+        return cls(code=type(error).__name__, message=f"unexpected error: {error}", details=details, host=where)
