@@ -1,0 +1,1 @@
+"""The messages between services: transport, serializer, clients with pins, servers, dispatch."""

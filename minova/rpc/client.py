@@ -1,0 +1,102 @@
+"""The base of every ``rpcapi.py``: versions, pins, timeouts and errors are dealt with here, once."""
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import oslo_messaging
+from oslo_config import cfg
+
+from minova.context import RequestContext
+from minova.exception import MinovaError, PeerSilent, PeerTooOld, ServiceFault
+from minova.objects import Pin
+from minova.rpc.serializer import Serializer
+from minova.rpc.versions import History, Pins, check_level, serves
+
+
+class Timeout(StrEnum):
+    """The classes of waiting; the values are the options of ``[rpc]`` that set their seconds."""
+
+    PING = "ping_timeout"
+    QUICK = "quick_timeout"
+    NORMAL = "normal_timeout"
+
+
+class RPCAPI:
+    """One topic's client. A subclass adds a method of three to five lines for each method of the endpoint."""
+
+    TOPIC: ClassVar[str]
+    HISTORY: ClassVar[History]
+    NAMESPACE: ClassVar[str | None] = None
+
+    def __init__(self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, pins: Pins) -> None:
+        """Make a client; nothing is sent and no pin resolved before the first message.
+
+        :raises ConfigurationError: ``[upgrade_levels]`` names a version that does not exist.
+        """
+        if self.NAMESPACE is None:
+            check_level(conf, self.TOPIC, self.HISTORY)
+        self._conf = conf
+        self._pins = pins
+        target = oslo_messaging.Target(topic=self.TOPIC, namespace=self.NAMESPACE)
+        self._client = oslo_messaging.get_rpc_client(transport, target, serializer=Serializer())
+
+    def can_send_version(self, version: str) -> bool:
+        """Return whether every live peer understands messages of ``version``."""
+        return serves(self._pin().version, version)
+
+    def _pin(self) -> Pin:
+        return self._pins.pin(self.TOPIC, self.HISTORY.version)
+
+    def _cast(self, ctxt: RequestContext, host: str | None, method: str, version: str = "", /, **args: Any) -> None:
+        """Send ``method`` and go on. ``version``: what the arguments need; default: the version that added it.
+
+        :raises PeerTooOld: the pin is below the version.
+        """
+        client = self._client.prepare(server=host, version=self._version(method, version))
+        client.cast(ctxt, method, **args)
+
+    def _call(
+        self,
+        ctxt: RequestContext,
+        timeout: Timeout,
+        host: str | None,
+        method: str,
+        version: str = "",
+        /,
+        **args: Any,
+    ) -> Any:
+        """Send ``method``, wait for its answer and return it; a peer's error is raised here as its own type.
+
+        :raises PeerTooOld: the pin is below the version.
+        :raises PeerSilent: no answer in time.
+        """
+        seconds = self._conf.rpc[timeout.value]
+        client = self._client.prepare(server=host, version=self._version(method, version), timeout=seconds)
+        peer = f"{self.TOPIC} on {host}" if host else f"any {self.TOPIC}"
+        try:
+            return client.call(ctxt, method, **args)
+        except oslo_messaging.MessagingTimeout:
+            raise PeerSilent(peer=peer, seconds=seconds) from None
+        except oslo_messaging.RemoteError as error:
+            # A type that is not ours: no traceback of a peer reaches a user.
+            reason = str(error.value)
+            raise ServiceFault(
+                service=peer, method=method, kind=str(error.exc_type), reason=reason, request_id=str(ctxt.request_id)
+            ) from None
+        except MinovaError as error:
+            raise _own_type(error) from None
+
+    def _version(self, method: str, version: str) -> str:
+        needed = version or self.HISTORY.since[method]
+        pin = self._pin()
+        if not serves(pin.version, needed):
+            raise PeerTooOld(method=f"{self.TOPIC}.{method}", needed=needed, pinned=pin.version, holder=pin.reason)
+        return needed
+
+
+def _own_type(error: MinovaError) -> MinovaError:
+    """Return the error as it was raised: what crossed a wire is of a made-up subclass whose text is a traceback."""
+    for kind in type(error).__mro__:
+        if kind.__module__ == MinovaError.__module__:
+            return kind(**error.kwargs)  # type: ignore[no-any-return]
+    raise AssertionError(f"{error!r} is no error of minova's")
