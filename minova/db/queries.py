@@ -1,0 +1,87 @@
+"""Rows found by what users and peers call them."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from minova.db.models import Action, ComputeNode, Instance, Migration, Service
+from minova.exception import (
+    ActionNotFound,
+    AmbiguousName,
+    HostNotFound,
+    InstanceNotFound,
+    MigrationNotFound,
+    ServiceNotFound,
+)
+from minova.states import OPEN_ACTION, VmState
+
+COMPUTE = "minova-compute"
+CONDUCTOR = "minova-conductor"
+
+
+def find_instance(session: Session, reference: str, *, deleted: bool = False) -> Instance:
+    """Return an instance by UUID or name.
+
+    :param deleted: whether a deleted one may be found, by its UUID.
+    :raises InstanceNotFound: there is none.
+    :raises AmbiguousName: several that are not deleted bear the name.
+    """
+    row = session.get(Instance, reference)
+    if row is not None and (deleted or row.vm_state is not VmState.DELETED):
+        return row
+    living = Instance.vm_state != VmState.DELETED
+    rows = session.scalars(select(Instance).where(Instance.name == reference, living)).all()
+    if not rows:
+        raise InstanceNotFound(name=reference)
+    if len(rows) > 1:
+        raise AmbiguousName(name=reference, candidates=sorted(row.uuid for row in rows))
+    return rows[0]
+
+
+def find_action(session: Session, action_id: str) -> Action:
+    """Return an action. :raises ActionNotFound:"""
+    row = session.get(Action, action_id)
+    if row is None:
+        raise ActionNotFound(name=action_id)
+    return row
+
+
+def open_action(session: Session, instance_uuid: str) -> Action | None:
+    """Return the action that runs on an instance, if one does."""
+    query = select(Action).where(Action.instance_uuid == instance_uuid, Action.status.in_(OPEN_ACTION))
+    return session.scalars(query).first()
+
+
+def find_migration(session: Session, uuid: str) -> Migration:
+    """Return a migration. :raises MigrationNotFound:"""
+    row = session.get(Migration, uuid)
+    if row is None:
+        raise MigrationNotFound(name=uuid)
+    return row
+
+
+def migration_of(session: Session, action_id: str) -> Migration | None:
+    """Return the migration that an action carries out, if it does."""
+    return session.scalars(select(Migration).where(Migration.action_id == action_id)).first()
+
+
+def find_node(session: Session, host: str) -> ComputeNode:
+    """Return a compute host. :raises HostNotFound:"""
+    row = session.get(ComputeNode, host)
+    if row is None:
+        raise HostNotFound(name=host)
+    return row
+
+
+def find_service(session: Session, binary: str, host: str) -> Service:
+    """Return a registered service. :raises ServiceNotFound:"""
+    row = session.get(Service, (binary, host))
+    if row is None:
+        raise ServiceNotFound(name=f"{binary} on {host}")
+    return row
+
+
+def instances_on(session: Session, host: str) -> Sequence[Instance]:
+    """Return the instances that live on a host."""
+    return session.scalars(select(Instance).where(Instance.host == host).order_by(Instance.name)).all()

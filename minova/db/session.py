@@ -1,0 +1,122 @@
+"""Engines and transactions."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy
+from oslo_config import cfg
+from oslo_db import api
+from oslo_db import exception as db_exception
+from oslo_db.sqlalchemy import enginefacade
+from sqlalchemy import event, exc
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm.exc import StaleDataError
+
+from minova.exception import DatabaseError
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_MAX_RETRIES = 20
+_WRITES = "minova_writes"
+
+
+class LostRace(Exception):
+    """Another transaction changed what this one had read: run it again from its start."""
+
+
+class Database:
+    """Transactions on one database."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        """Open the database of ``[database]``; connections are made when they are needed.
+
+        :raises DatabaseError: the URL cannot be used.
+        """
+        self.engine = _make_engine(conf)
+        self._writers = sessionmaker(self.engine.execution_options(**{_WRITES: True}), expire_on_commit=False)
+        self._readers = sessionmaker(self.engine, expire_on_commit=False)
+
+    def write(self, work: Callable[Concatenate[Session, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run ``work(session, ...)`` in one transaction, commit it and return its result.
+
+        The one place where transactions are retried: after a deadlock, a serialization failure, or when another
+        transaction was faster (:class:`LostRace`, a stale row). So ``work`` may run several times, and must do nothing
+        but read and write the database.
+        """
+        return self._write(work, *args, **kwargs)  # type: ignore[no-any-return]  # oslo.db has no types
+
+    @api.wrap_db_retry(  # type: ignore[untyped-decorator]
+        max_retries=_MAX_RETRIES,
+        retry_interval=0.01,
+        max_retry_interval=0.5,
+        inc_retry_interval=True,
+        jitter=True,
+        retry_on_deadlock=True,
+        exception_checker=lambda error: isinstance(error, LostRace | StaleDataError),
+    )
+    def _write(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with self._writers.begin() as session:
+            return work(session, *args, **kwargs)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Open a transaction that only reads."""
+        with self._readers() as session:
+            yield session
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _make_engine(conf: cfg.ConfigOpts) -> sqlalchemy.Engine:
+    try:
+        url = sqlalchemy.make_url(conf.database.connection)
+        _make_folder(url)
+        manager = enginefacade.transaction_context()
+        # Yielding at each check-in is for green threads; real ones need no such help.
+        manager.configure(sqlite_fk=True, thread_checkin=False, **_engine_options(conf))
+        engine: sqlalchemy.Engine = manager.writer.get_engine()
+    except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as error:
+        # The error may quote the URL, and the URL may hold a password.
+        reason = f"[database] connection cannot be used ({type(error).__name__})"
+        raise DatabaseError(reason=reason) from None
+    except (OSError, db_exception.DBError, exc.DBAPIError) as error:
+        cause = error.__cause__ or error
+        raise DatabaseError(reason=f"{url.render_as_string(hide_password=True)}: {cause}") from None
+    if url.get_backend_name() == "sqlite":
+        _tune_sqlite(engine)
+    return engine
+
+
+def _engine_options(conf: cfg.ConfigOpts) -> dict[str, Any]:
+    """Return ``[database]`` as enginefacade takes it: the options that it does not know are other libraries'."""
+    known = ("connection", "max_pool_size", "max_overflow", "pool_timeout", "max_retries", "retry_interval")
+    more = ("connection_recycle_time", "connection_debug", "sqlite_synchronous", "mysql_sql_mode")
+    return {name: conf.database[name] for name in (*known, *more)}
+
+
+def _make_folder(url: sqlalchemy.URL) -> None:
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _tune_sqlite(engine: sqlalchemy.Engine) -> None:
+    """Let readers and one writer work side by side, and make writers queue up instead of failing half-way."""
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA busy_timeout = 10000")
+        connection.execute("PRAGMA journal_mode = WAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sqlalchemy.Connection) -> None:
+        # A transaction that reads first and writes later could not be upgraded once another has written, and would
+        # fail at once. So writers lock from their start, in place of the plain BEGIN that oslo.db has just sent.
+        if connection.get_execution_options().get(_WRITES):
+            connection.exec_driver_sql("ROLLBACK")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")

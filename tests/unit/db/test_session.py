@@ -1,0 +1,163 @@
+"""Transactions: whole or not at all, and run again where another was faster."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from oslo_db.exception import DBReferenceError
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from minova.db.models import Action, Allocation, ComputeNode
+from minova.db.session import Database, LostRace
+from minova.objects import utcnow
+from minova.states import ActionStatus, Verb, VmState
+from tests.unit.rows import a_node, an_instance
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let nobody sleep, and tell for how long they would have."""
+    wanted: list[float] = []
+    monkeypatch.setattr(time, "sleep", wanted.append)
+    return wanted
+
+
+def add(database: Database, *rows: Any) -> None:
+    database.write(lambda session: session.add_all(rows))
+
+
+def hosts(database: Database) -> list[str]:
+    with database.read() as session:
+        return list(session.scalars(select(ComputeNode.host).order_by(ComputeNode.host)))
+
+
+def failing(error: Exception, times: int) -> Callable[[Session], int]:
+    """Return work that adds a host, then fails so many times, and returns how often it was run."""
+    runs = 0
+
+    def work(session: Session) -> int:
+        nonlocal runs
+        runs += 1
+        session.add(a_node(f"host{runs}"))
+        session.flush()
+        if runs <= times:
+            raise error
+        return runs
+
+    return work
+
+
+def test_work_is_stored_and_its_result_returned(database: Database) -> None:
+    def work(session: Session, host: str, *, vcpus: int) -> str:
+        session.add(a_node(host, vcpus=vcpus))
+        return host.upper()
+
+    assert database.write(work, "host1", vcpus=3) == "HOST1"
+    with database.read() as session:
+        assert session.get_one(ComputeNode, "host1").vcpus == 3
+
+
+def test_work_that_fails_leaves_nothing_and_is_not_repeated(database: Database) -> None:
+    with pytest.raises(KeyError):
+        database.write(failing(KeyError("boom"), times=1))
+    assert hosts(database) == []
+
+
+@pytest.mark.parametrize("times", [1, 5, 20])
+def test_race_that_was_lost_is_run_again_from_its_start(database: Database, naps: list[float], times: int) -> None:
+    assert database.write(failing(LostRace(), times)) == times + 1
+    assert hosts(database) == [f"host{times + 1}"]
+    assert len(naps) == times
+    assert max(naps) <= 0.5
+
+
+def test_race_that_is_lost_for_ever_is_given_up(database: Database, naps: list[float]) -> None:
+    with pytest.raises(LostRace):
+        database.write(failing(LostRace(), 1000))
+    assert len(naps) == 20
+    assert hosts(database) == []
+
+
+def test_row_that_another_changed_meanwhile_is_read_again(database: Database, naps: list[float]) -> None:
+    now = utcnow()
+    action = Action(
+        id="some-action",
+        verb=Verb.STOP,
+        instance_uuid="some-uuid",
+        status=ActionStatus.RUNNING,
+        step="power_off",
+        sequence=1,
+        owner="me",
+        lease_expires_at=now,
+        heard_at=now,
+        previous_vm_state=VmState.ACTIVE,
+        args={},
+        data={},
+        request_id="req-1",
+        user="",
+        submitted_at=now,
+    )
+    add(database, an_instance())
+    add(database, action)
+    seen = []
+
+    def work(session: Session) -> None:
+        found = session.get_one(Action, "some-action")
+        seen.append(found.sequence)
+        if len(seen) == 1:
+            faster = update(Action).values(sequence=7).execution_options(synchronize_session=False)
+            session.execute(faster)
+        found.sequence += 1
+
+    database.write(work)
+    # The other's change was rolled back with the first attempt, for here it was in the same transaction.
+    assert seen == [1, 1]
+    with database.read() as session:
+        assert session.get_one(Action, "some-action").sequence == 2
+
+
+def test_writers_that_read_first_do_not_overwrite_each_other(database: Database) -> None:
+    add(database, a_node("host1", vcpus_used=0))
+    together = threading.Barrier(4)
+
+    def work(session: Session) -> None:
+        node = session.get_one(ComputeNode, "host1")
+        node.vcpus_used = node.vcpus_used + 1
+
+    def write(_number: int) -> None:
+        together.wait()
+        for _ in range(5):
+            database.write(work)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    with database.read() as session:
+        assert session.get_one(ComputeNode, "host1").vcpus_used == 20
+
+
+def test_readers_see_the_last_state_while_somebody_writes(database: Database) -> None:
+    add(database, a_node("host1"))
+
+    def work(session: Session) -> list[str]:
+        session.add(a_node("host2"))
+        session.flush()
+        return hosts(database)
+
+    assert database.write(work) == ["host1"]
+    assert hosts(database) == ["host1", "host2"]
+
+
+def test_what_was_read_can_be_used_after_the_transaction(database: Database) -> None:
+    add(database, a_node("host1"))
+    node = database.write(lambda session: session.get_one(ComputeNode, "host1"))
+    assert (node.host, node.vcpus) == ("host1", 8)
+
+
+def test_row_that_refers_to_nothing_is_refused(database: Database) -> None:
+    room = Allocation(instance_uuid="nobody", host="host1", vcpus=1, memory_mb=1, disk_gb=1)
+    with pytest.raises(DBReferenceError):
+        add(database, room)
