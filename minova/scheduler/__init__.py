@@ -1,0 +1,1 @@
+"""Which host: filters narrow in SQL, weighers rank, a claim takes the room."""
