@@ -1,0 +1,1 @@
+"""Virt drivers: what runs the guests of a host, behind one Protocol."""

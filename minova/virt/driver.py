@@ -1,0 +1,113 @@
+"""What every virt driver can do.
+
+All methods are idempotent: asked again for what is already so, they succeed. All may be called from several threads,
+though never two at once for the same guest, but for the three that reach into a live migration that is under way
+(:meth:`~ComputeDriver.live_migration_abort`, :meth:`~ComputeDriver.live_migration_force_complete`) or only read
+(:meth:`~ComputeDriver.get_guest`, :meth:`~ComputeDriver.list_guests`). They raise
+:class:`~minova.exception.DriverError` for what the hypervisor cannot do.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from minova.objects import Guest, HostCapacity, Instance, MigrationOptions, MigrationProgress
+
+ProgressCallback = Callable[[MigrationProgress], None]
+
+
+class ComputeDriver(Protocol):
+    """One hypervisor, on one host."""
+
+    def capacity(self) -> HostCapacity:
+        """Return what the host can give to guests, used or not."""
+        ...
+
+    def list_guests(self) -> tuple[Guest, ...]:
+        """Return every guest of minova's on this host."""
+        ...
+
+    def get_guest(self, uuid: str) -> Guest | None:
+        """Return one guest, or None if this host does not have it."""
+        ...
+
+    def spawn(self, instance: Instance, *, power_on: bool = True) -> None:
+        """Create the guest, and start it unless told otherwise.
+
+        A guest that exists stays as it is, but for its power.
+
+        :raises InsufficientResources: the host has no room; another host may.
+        """
+        ...
+
+    def destroy(self, uuid: str) -> None:
+        """Remove the guest and its disks; nothing happens if it is not there."""
+        ...
+
+    def power_on(self, uuid: str) -> None:
+        """Start the guest. :raises GuestNotFound:"""
+        ...
+
+    def power_off(self, uuid: str) -> None:
+        """Shut the guest down, by force if it does not listen. :raises GuestNotFound:"""
+        ...
+
+    def reboot(self, uuid: str, *, hard: bool) -> None:
+        """Restart the guest: ask it (soft), or reset it whatever its state (hard). :raises GuestNotFound:"""
+        ...
+
+    def pause(self, uuid: str) -> None:
+        """Freeze the guest in memory. :raises GuestNotFound: :raises OperationRefused: it does not run."""
+        ...
+
+    def unpause(self, uuid: str) -> None:
+        """Let a paused guest run on. :raises GuestNotFound: :raises OperationRefused: it is shut down."""
+        ...
+
+    def check_can_live_migrate(self, instance: Instance, destination: str, options: MigrationOptions) -> None:
+        """Check at the source, changing nothing, that the guest can be live-migrated.
+
+        :raises DriverError: it cannot, and why.
+        """
+        ...
+
+    def pre_live_migration(self, instance: Instance, options: MigrationOptions) -> None:
+        """Get the destination ready for the guest."""
+        ...
+
+    def live_migration(
+        self, instance: Instance, destination: str, options: MigrationOptions, on_progress: ProgressCallback
+    ) -> None:
+        """Move the guest from this host, the source; return once it is at the destination.
+
+        If its migration to ``destination`` is under way already (this process was restarted), wait for that one. If the
+        guest is not here any more, return: the destination will tell whether it arrived. ``on_progress`` is called
+        every now and then; an exception that it raises leaves the migration running and comes out of this call.
+
+        :raises MigrationAborted: it was aborted; the guest is here and as it was.
+        :raises MigrationFailed: the guest is here and as it was.
+        """
+        ...
+
+    def live_migration_abort(self, uuid: str) -> None:
+        """Make a running :meth:`live_migration` of the guest raise MigrationAborted; nothing happens without one."""
+        ...
+
+    def live_migration_force_complete(self, uuid: str) -> None:
+        """Pause the guest so that a migration that does not converge can end; nothing happens without one."""
+        ...
+
+    def post_live_migration_at_destination(self, instance: Instance) -> None:
+        """Finish at the destination. :raises GuestNotFound: the guest did not arrive."""
+        ...
+
+    def rollback_live_migration_at_destination(self, uuid: str) -> None:
+        """Remove what :meth:`pre_live_migration` left, unless the guest has arrived and lives here."""
+        ...
+
+    def migrate_disk_and_power_off(self, instance: Instance, destination: str) -> None:
+        """Shut the guest down and hand its disks to the destination; return if they are there already."""
+        ...
+
+    def finish_migration(self, instance: Instance, *, power_on: bool) -> None:
+        """Take over a guest whose disks have arrived, and start it if told so. :raises GuestNotFound:"""
+        ...

@@ -1,0 +1,28 @@
+"""Two fake hosts, one guest, and migrations that take a few seconds."""
+
+from pathlib import Path
+
+import pytest
+
+from minova.virt.fake import FakeDriver
+from tests.unit.virt.rig import INSTANCE, FakeRig
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> FakeRig:
+    rig = FakeRig(tmp_path)
+    rig.fake(migration_dirty_rate=64.0, migration_bandwidth=128.0, migration_max_downtime=250)
+    return rig
+
+
+@pytest.fixture
+def source(rig: FakeRig) -> FakeDriver:
+    """Return the driver of a host that has the guest."""
+    driver = rig.driver("source")
+    driver.spawn(INSTANCE)
+    return driver
+
+
+@pytest.fixture
+def destination(rig: FakeRig) -> FakeDriver:
+    return rig.driver("destination")
