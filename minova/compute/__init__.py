@@ -1,0 +1,1 @@
+"""minova-compute: one hypervisor, through a virt driver."""

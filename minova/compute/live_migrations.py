@@ -1,0 +1,160 @@
+"""Live migrations that leave this host: so many at a time, with progress, abort and a limit of time."""
+
+import logging
+import threading
+import time
+from typing import Any
+
+import msgspec
+import oslo_messaging
+from oslo_config import cfg
+
+from minova.compute.work import Detached, Job
+from minova.conductor.rpcapi import ConductorAPI
+from minova.context import service_context
+from minova.exception import DriverError, MigrationAborted, MigrationFailed, MinovaError
+from minova.objects import Instance, MigrationOptions, MigrationProgress
+from minova.states import MigrationEvent
+from minova.virt.driver import ComputeDriver
+
+LOG = logging.getLogger(__name__)
+
+_MIB_PER_GIB = 1024
+_LEAST_GIB = 2
+"""Nova's floor (``nova/virt/libvirt/driver.py``, ``_live_migration_data_gb``)."""
+
+
+class LiveMigrations:
+    """Runs the source's part of live migrations."""
+
+    def __init__(self, conf: cfg.ConfigOpts, driver: ComputeDriver, conductor: ConductorAPI) -> None:
+        self._conf = conf
+        self.driver = driver
+        self._conductor = conductor
+        self._changed = threading.Condition()
+        self._moving: set[str] = set()
+        self.stopping = False
+
+    def run(self, job: Job, instance: Instance, destination: str, options: MigrationOptions) -> dict[str, Any]:
+        """Wait for a free slot, move the guest, and report the progress.
+
+        :raises MigrationAborted: it was cancelled, queued or running.
+        :raises MigrationFailed: it could not be done, or took too long.
+        :raises Detached: the service is stopping; the move goes on without it.
+        """
+        self._take_slot(job)
+        interval = self._conf.compute.live_migration_progress_interval
+        watch = _Watch(self, job, self._time_limit(instance, options), interval)
+        try:
+            self._move(job, watch, instance, destination, options)
+        except MigrationAborted:
+            if watch.timed_out:
+                reason = f"it did not end within {watch.limit:g} s"
+                raise MigrationFailed(uuid=instance.uuid, reason=reason) from None
+            raise
+        finally:
+            self._free_slot(instance.uuid)
+        return {"progress": msgspec.to_builtins(watch.last)} if watch.last else {}
+
+    def abort(self, job: Job) -> None:
+        """Abort a migration, queued or running."""
+        job.cancelled.set()
+        with self._changed:
+            self._changed.notify_all()
+            moving = job.order.instance_uuid in self._moving
+        if moving:
+            self.driver.live_migration_abort(job.order.instance_uuid)
+
+    def stop(self) -> None:
+        """Let go of all migrations."""
+        with self._changed:
+            self.stopping = True
+            self._changed.notify_all()
+
+    def _take_slot(self, job: Job) -> None:
+        """Wait until there are few enough migrations; one that the hypervisor is at already is among them."""
+        begun = self._has_begun(job.order.instance_uuid)
+        if not self._enter(job, begun, patience=0):
+            self.tell(job, MigrationEvent.QUEUE, None)
+            self._enter(job, begun, patience=None)
+
+    def _enter(self, job: Job, begun: bool, patience: float | None) -> bool:
+        """Take a slot; return whether one was free within the seconds of ``patience`` (None: however long it takes)."""
+        uuid, limit = job.order.instance_uuid, self._conf.compute.max_concurrent_live_migrations
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: begun or len(self._moving) < limit or job.cancelled.is_set() or self.stopping, patience
+            ):
+                return False
+            if self.stopping:
+                raise Detached
+            if job.cancelled.is_set() and not begun:
+                raise MigrationAborted(uuid=uuid)
+            self._moving.add(uuid)
+            return True
+
+    def _has_begun(self, uuid: str) -> bool:
+        guest = self.driver.get_guest(uuid)
+        return guest is None or guest.migrating_to is not None
+
+    def _move(self, job: Job, watch: "_Watch", instance: Instance, destination: str, options: MigrationOptions) -> None:
+        try:
+            self.driver.live_migration(instance, destination, options, watch.on_progress)
+        except MigrationAborted:
+            if watch.last is not None or job.cancelled.is_set():
+                raise
+            # The abort was of an earlier migration, whose end nobody was there to see.
+            self.driver.live_migration(instance, destination, options, watch.on_progress)
+
+    def _free_slot(self, uuid: str) -> None:
+        with self._changed:
+            self._moving.discard(uuid)
+            self._changed.notify_all()
+
+    def _time_limit(self, instance: Instance, options: MigrationOptions) -> float:
+        """Return the seconds that a migration may take; 0: no limit."""
+        gib = max(_LEAST_GIB, instance.memory_mb / _MIB_PER_GIB)
+        gib += instance.disk_gb if options.block_migration else 0
+        seconds: int = self._conf.compute.live_migration_completion_timeout
+        return seconds * gib
+
+    def tell(self, job: Job, event: MigrationEvent, progress: MigrationProgress | None) -> None:
+        """Tell a conductor how far a migration is; what it does not hear now, it hears with the next progress."""
+        try:
+            self._conductor.report_migration(service_context(), job.order, event, progress)
+        except (MinovaError, oslo_messaging.MessagingException):
+            LOG.warning("The progress of %s was not sent", job.order.instance_uuid)
+
+
+class _Watch:
+    """Looks after one running migration whenever the driver says how far it is."""
+
+    def __init__(self, migrations: LiveMigrations, job: Job, limit: float, interval: float) -> None:
+        self._migrations = migrations
+        self._job = job
+        self._interval = interval
+        self._due = 0.0
+        self.limit = limit
+        self.timed_out = False
+        self.last: MigrationProgress | None = None
+
+    def on_progress(self, progress: MigrationProgress) -> None:
+        """Serve as the driver's callback."""
+        if self._migrations.stopping:
+            raise Detached
+        self.last = progress
+        if self.limit and progress.elapsed > self.limit:
+            self.timed_out = True
+        if self.timed_out or self._job.cancelled.is_set():
+            self._abort()
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + self._interval
+            self._migrations.tell(self._job, MigrationEvent.START, progress)
+
+    def _abort(self) -> None:
+        uuid = self._job.order.instance_uuid
+        try:
+            self._migrations.driver.live_migration_abort(uuid)
+        except DriverError as error:
+            # If this came out of the callback, the move would go on with nobody looking after it.
+            LOG.warning("The migration of %s could not be aborted yet: %s", uuid, error.message)

@@ -1,0 +1,150 @@
+"""The RPC endpoint of minova-compute: receive, delegate, return. Its client is minova.compute.rpcapi.
+
+An order is put on its guest's queue, and its outcome is reported when it is done. All that is done is idempotent.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import oslo_messaging
+
+from minova.compute.live_migrations import LiveMigrations
+from minova.compute.rpcapi import HISTORY
+from minova.compute.work import WorkQueue
+from minova.context import RequestContext
+from minova.exception import DriverError
+from minova.objects import Instance, MigrationOptions, Order
+from minova.rpc.server import expose
+from minova.virt.driver import ComputeDriver
+
+
+class ComputeManager:
+    """What conductors may ask of a compute. Orders fail with the errors that the virt driver raises."""
+
+    target = oslo_messaging.Target(version=HISTORY.version)
+
+    def __init__(self, driver: ComputeDriver, work: WorkQueue, migrations: LiveMigrations) -> None:
+        self._driver = driver
+        self._work = work
+        self._migrations = migrations
+
+    @expose
+    def build_and_run_instance(self, ctxt: RequestContext, order: Order, instance: Instance, power_on: bool) -> None:
+        """Create a guest, and start it if told so."""
+        self._do(order, lambda: self._driver.spawn(instance, power_on=power_on))
+
+    @expose
+    def terminate_instance(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
+        """Remove a guest and its disks."""
+        self._do(order, lambda: self._driver.destroy(instance.uuid))
+
+    @expose
+    def start_instance(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
+        """Start a guest."""
+        self._do(order, lambda: self._driver.power_on(instance.uuid))
+
+    @expose
+    def stop_instance(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
+        """Shut a guest down."""
+        self._do(order, lambda: self._driver.power_off(instance.uuid))
+
+    @expose
+    def reboot_instance(self, ctxt: RequestContext, order: Order, instance: Instance, hard: bool) -> None:
+        """Restart a guest."""
+        self._do(order, lambda: self._driver.reboot(instance.uuid, hard=hard))
+
+    @expose
+    def pause_instance(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
+        """Freeze a guest in memory."""
+        self._do(order, lambda: self._driver.pause(instance.uuid))
+
+    @expose
+    def unpause_instance(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
+        """Let a paused guest run on."""
+        self._do(order, lambda: self._driver.unpause(instance.uuid))
+
+    @expose
+    def rebuild_instance(self, ctxt: RequestContext, order: Order, instance: Instance, power_on: bool) -> None:
+        """Make a guest anew with fresh disks, and start it if told so."""
+
+        def rebuild() -> None:
+            self._driver.destroy(instance.uuid)
+            self._driver.spawn(instance, power_on=power_on)
+
+        self._do(order, rebuild)
+
+    @expose
+    def check_can_live_migrate_source(
+        self, ctxt: RequestContext, instance: Instance, destination: str, options: MigrationOptions
+    ) -> None:
+        """Check, changing nothing, that a guest of this host can be live-migrated. :raises DriverError:"""
+        self._driver.check_can_live_migrate(instance, destination, options)
+
+    @expose
+    def pre_live_migration(
+        self, ctxt: RequestContext, order: Order, instance: Instance, options: MigrationOptions
+    ) -> None:
+        """Get ready to receive a guest."""
+        self._do(order, lambda: self._driver.pre_live_migration(instance, options))
+
+    @expose
+    def live_migration(
+        self,
+        ctxt: RequestContext,
+        order: Order,
+        instance: Instance,
+        destination: str,
+        block_migration: bool,
+        options: MigrationOptions | None = None,
+    ) -> None:
+        """Move a guest of this host; ``options`` come from peers of 1.1 and later, and say more."""
+        how = options or MigrationOptions(block_migration=block_migration)
+        self._work.submit(order, lambda job: self._migrations.run(job, instance, destination, how), migration=True)
+
+    @expose
+    def live_migration_abort(self, ctxt: RequestContext, action_id: str, instance_uuid: str) -> None:
+        """Abort the live migration that an action has ordered, queued or running; no other one of the guest."""
+        job = self._work.current(instance_uuid)
+        if job is not None and job.order.action_id == action_id:
+            self._migrations.abort(job)
+
+    @expose
+    def live_migration_force_complete(self, ctxt: RequestContext, instance_uuid: str) -> None:
+        """Pause a guest so that its live migration can end; nothing happens without one."""
+        self._driver.live_migration_force_complete(instance_uuid)
+
+    @expose
+    def post_live_migration_at_destination(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
+        """Finish a live migration to this host; fails if the guest did not arrive."""
+        self._do(order, lambda: self._driver.post_live_migration_at_destination(instance))
+
+    @expose
+    def rollback_live_migration_at_destination(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
+        """Remove what was made ready for a guest that does not come."""
+        self._do(order, lambda: self._driver.rollback_live_migration_at_destination(instance.uuid))
+
+    @expose
+    def migrate_disk_and_power_off(
+        self, ctxt: RequestContext, order: Order, instance: Instance, destination: str
+    ) -> None:
+        """Shut a guest down and hand its disks to another host."""
+        self._do(order, lambda: self._driver.migrate_disk_and_power_off(instance, destination))
+
+    @expose
+    def finish_migration(self, ctxt: RequestContext, order: Order, instance: Instance, power_on: bool) -> None:
+        """Take over a guest whose disks are here, and start it if told so."""
+        self._do(order, lambda: self._driver.finish_migration(instance, power_on=power_on))
+
+    def _do(self, order: Order, operation: Callable[[], None]) -> None:
+        """Put an operation on its guest's queue; its outcome tells the power state of the guest, if it is here then."""
+
+        def work(_job: object) -> dict[str, Any]:
+            operation()
+            try:
+                guest = self._driver.get_guest(order.instance_uuid)
+            except DriverError:
+                # It is done all the same, and the next report of the host tells the state.
+                return {}
+            return {"power_state": guest.power_state.value} if guest else {}
+
+        self._work.submit(order, work)

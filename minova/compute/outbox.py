@@ -1,0 +1,58 @@
+"""Outcomes on their way: reported again and again until a conductor has stored them."""
+
+import logging
+import threading
+
+import oslo_messaging
+
+from minova.conductor.rpcapi import ConductorAPI
+from minova.context import service_context
+from minova.exception import MinovaError, PeerSilent
+from minova.objects import Outcome
+
+LOG = logging.getLogger(__name__)
+
+
+class Outbox:
+    """Delivers outcomes to whichever conductor answers."""
+
+    def __init__(self, conductor: ConductorAPI) -> None:
+        self._conductor = conductor
+        self._lock = threading.Lock()
+        self._pending: list[Outcome] = []
+
+    def deliver(self, outcome: Outcome) -> None:
+        """Report an outcome; if no conductor takes it now, keep it for :meth:`retry`."""
+        with self._lock:
+            self._pending.append(outcome)
+        self._try(outcome)
+
+    def retry(self) -> None:
+        """Report once more what was not taken so far, for as long as conductors answer."""
+        with self._lock:
+            pending = list(self._pending)
+        for outcome in pending:
+            if not self._try(outcome):
+                break
+
+    def orders(self) -> list[tuple[str, int]]:
+        """Return (action id, sequence) of the orders whose outcomes are on their way."""
+        with self._lock:
+            return [(outcome.order.action_id, outcome.order.sequence) for outcome in self._pending]
+
+    def _try(self, outcome: Outcome) -> bool:
+        """Report an outcome; return whether there was an answer."""
+        try:
+            self._conductor.report_outcome(service_context(), outcome)
+        except (PeerSilent, oslo_messaging.MessagingException):
+            LOG.warning("No conductor took the outcome of %s yet", outcome.order.step)
+            return False
+        except MinovaError as error:
+            # What is wrong with this one does not keep others back.
+            LOG.warning("The outcome of %s was not taken yet: %s", outcome.order.step, error.message)
+            return True
+        with self._lock:
+            # Two threads may have delivered it at once; the conductor drops what it has already.
+            if outcome in self._pending:
+                self._pending.remove(outcome)
+        return True

@@ -1,0 +1,175 @@
+"""Client of minova-compute. What is cast is an order, whose outcome the compute reports to a conductor later."""
+
+from minova.context import RequestContext
+from minova.exception import PeerTooOld
+from minova.objects import Instance, MigrationOptions, Order
+from minova.rpc.client import RPCAPI, Timeout
+from minova.rpc.versions import History, Release
+
+TOPIC = "compute"
+
+HISTORY = History(
+    (
+        Release(
+            version="1.0",
+            summary="The first.",
+            methods=(
+                "build_and_run_instance",
+                "terminate_instance",
+                "start_instance",
+                "stop_instance",
+                "reboot_instance",
+                "pause_instance",
+                "unpause_instance",
+                "rebuild_instance",
+                "check_can_live_migrate_source",
+                "pre_live_migration",
+                "live_migration",
+                "live_migration_abort",
+                "post_live_migration_at_destination",
+                "rollback_live_migration_at_destination",
+                "migrate_disk_and_power_off",
+                "finish_migration",
+            ),
+        ),
+        Release(
+            version="1.1",
+            summary="A live migration takes options, so that it can be limited to a bandwidth.",
+            arguments=(("live_migration", "options"),),
+        ),
+        Release(
+            version="1.2",
+            summary="A live migration that does not converge can be forced to its end.",
+            methods=("live_migration_force_complete",),
+        ),
+    )
+)
+
+
+class ComputeAPI(RPCAPI):
+    """What conductors ask of computes."""
+
+    TOPIC = TOPIC
+    HISTORY = HISTORY
+
+    def build_and_run_instance(
+        self, ctxt: RequestContext, host: str, order: Order, instance: Instance, power_on: bool
+    ) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.build_and_run_instance`."""
+        self._cast(ctxt, host, "build_and_run_instance", order=order, instance=instance, power_on=power_on)
+
+    def terminate_instance(self, ctxt: RequestContext, host: str, order: Order, instance: Instance) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.terminate_instance`."""
+        self._cast(ctxt, host, "terminate_instance", order=order, instance=instance)
+
+    def start_instance(self, ctxt: RequestContext, host: str, order: Order, instance: Instance) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.start_instance`."""
+        self._cast(ctxt, host, "start_instance", order=order, instance=instance)
+
+    def stop_instance(self, ctxt: RequestContext, host: str, order: Order, instance: Instance) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.stop_instance`."""
+        self._cast(ctxt, host, "stop_instance", order=order, instance=instance)
+
+    def reboot_instance(self, ctxt: RequestContext, host: str, order: Order, instance: Instance, hard: bool) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.reboot_instance`."""
+        self._cast(ctxt, host, "reboot_instance", order=order, instance=instance, hard=hard)
+
+    def pause_instance(self, ctxt: RequestContext, host: str, order: Order, instance: Instance) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.pause_instance`."""
+        self._cast(ctxt, host, "pause_instance", order=order, instance=instance)
+
+    def unpause_instance(self, ctxt: RequestContext, host: str, order: Order, instance: Instance) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.unpause_instance`."""
+        self._cast(ctxt, host, "unpause_instance", order=order, instance=instance)
+
+    def rebuild_instance(
+        self, ctxt: RequestContext, host: str, order: Order, instance: Instance, power_on: bool
+    ) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.rebuild_instance`."""
+        self._cast(ctxt, host, "rebuild_instance", order=order, instance=instance, power_on=power_on)
+
+    def check_can_live_migrate_source(
+        self, ctxt: RequestContext, host: str, instance: Instance, destination: str, options: MigrationOptions
+    ) -> None:
+        """Call :meth:`minova.compute.manager.ComputeManager.check_can_live_migrate_source`."""
+        self._call(
+            ctxt,
+            Timeout.NORMAL,
+            host,
+            "check_can_live_migrate_source",
+            instance=instance,
+            destination=destination,
+            options=options,
+        )
+
+    def pre_live_migration(
+        self, ctxt: RequestContext, host: str, order: Order, instance: Instance, options: MigrationOptions
+    ) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.pre_live_migration`."""
+        self._cast(ctxt, host, "pre_live_migration", order=order, instance=instance, options=options)
+
+    def live_migration(
+        self,
+        ctxt: RequestContext,
+        host: str,
+        order: Order,
+        instance: Instance,
+        destination: str,
+        options: MigrationOptions,
+    ) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.live_migration`.
+
+        A peer of 1.0 has no options: it gets what it knows where that means the same.
+
+        :raises PeerTooOld: the options have no meaning for the peer.
+        """
+        block_migration = options.block_migration
+        common = {
+            "order": order,
+            "instance": instance,
+            "destination": destination,
+            "block_migration": block_migration,
+        }
+        if self.can_send_version("1.1"):
+            self._cast(ctxt, host, "live_migration", "1.1", **common, options=options)
+        elif options == MigrationOptions(block_migration=block_migration):
+            self._cast(ctxt, host, "live_migration", "1.0", **common)
+        else:
+            pin = self._pin()
+            method = "a live migration with a bandwidth limit"
+            raise PeerTooOld(method=method, needed="1.1", pinned=pin.version, holder=pin.reason)
+
+    def live_migration_abort(self, ctxt: RequestContext, host: str, action_id: str, instance_uuid: str) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.live_migration_abort`."""
+        self._cast(ctxt, host, "live_migration_abort", action_id=action_id, instance_uuid=instance_uuid)
+
+    def live_migration_force_complete(self, ctxt: RequestContext, host: str, instance_uuid: str) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.live_migration_force_complete`.
+
+        :raises PeerTooOld: no peer below 1.2 can do it.
+        """
+        self._cast(ctxt, host, "live_migration_force_complete", instance_uuid=instance_uuid)
+
+    def post_live_migration_at_destination(
+        self, ctxt: RequestContext, host: str, order: Order, instance: Instance
+    ) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.post_live_migration_at_destination`."""
+        self._cast(ctxt, host, "post_live_migration_at_destination", order=order, instance=instance)
+
+    def rollback_live_migration_at_destination(
+        self, ctxt: RequestContext, host: str, order: Order, instance: Instance
+    ) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.rollback_live_migration_at_destination`."""
+        self._cast(ctxt, host, "rollback_live_migration_at_destination", order=order, instance=instance)
+
+    def migrate_disk_and_power_off(
+        self, ctxt: RequestContext, host: str, order: Order, instance: Instance, destination: str
+    ) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.migrate_disk_and_power_off`."""
+        self._cast(ctxt, host, "migrate_disk_and_power_off", order=order, instance=instance, destination=destination)
+
+    def finish_migration(
+        self, ctxt: RequestContext, host: str, order: Order, instance: Instance, power_on: bool
+    ) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.finish_migration`."""
+        self._cast(ctxt, host, "finish_migration", order=order, instance=instance, power_on=power_on)

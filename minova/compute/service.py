@@ -1,0 +1,66 @@
+"""minova-compute as a service: everything it consists of, put together."""
+
+from collections.abc import Callable, Sequence
+
+import oslo_messaging
+from oslo_config import cfg
+
+from minova.compute.host import HostReporter
+from minova.compute.live_migrations import LiveMigrations
+from minova.compute.manager import ComputeManager
+from minova.compute.outbox import Outbox
+from minova.compute.rpcapi import HISTORY, TOPIC
+from minova.compute.work import WorkQueue
+from minova.conductor import rpcapi as conductor_rpcapi
+from minova.conductor.rpcapi import ConductorAPI
+from minova.rpc.control import ControlAPI, ControlEndpoint
+from minova.rpc.server import get_server
+from minova.rpc.versions import Pins
+from minova.service import Service
+from minova.virt.driver import ComputeDriver
+
+BINARY = "minova-compute"
+_INTRODUCTION_SECONDS = 0.5
+_RENEWALS_PER_LEASE = 3
+
+
+class ComputeService(Service):
+    """One compute: the service of one host."""
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, host: str, driver: ComputeDriver
+    ) -> None:
+        """Put the compute of ``host`` together."""
+        self._conf = conf
+        conductors = ControlAPI(conf, transport, conductor_rpcapi.TOPIC)
+        self._pins = Pins(conf, conductors.lowest)
+        conductor = ConductorAPI(conf, transport, self._pins)
+        self._outbox = Outbox(conductor)
+        self._work = WorkQueue(host, conf.compute.max_concurrent_operations, self._outbox.deliver)
+        self._migrations = LiveMigrations(conf, driver, conductor)
+        self.reporter = HostReporter(host, driver, conductor, conductors, self._work, self._orders)
+        manager = ComputeManager(driver, self._work, self._migrations)
+        control = ControlEndpoint(BINARY, host, HISTORY.version, self._pins, self._work.tasks)
+        super().__init__(get_server(transport, TOPIC, host, [manager, control]))
+
+    def timers(self) -> Sequence[tuple[float, Callable[[], None]]]:
+        """Return what keeps the conductors informed."""
+        return (
+            (_INTRODUCTION_SECONDS, self.reporter.introduce),
+            (self._conf.report_interval, self.reporter.report),
+            (self._conf.conductor.lease / _RENEWALS_PER_LEASE, self.reporter.renew),
+            (self._conf.compute.report_retry_interval, self._outbox.retry),
+        )
+
+    def drain(self) -> None:
+        """Finish what runs, let go of live migrations (the hypervisor goes on with them), report what is done."""
+        self._migrations.stop()
+        self._work.stop()
+        self._outbox.retry()
+
+    def reset(self) -> None:
+        """Resolve the pins again."""
+        self._pins.reset()
+
+    def _orders(self) -> list[tuple[str, int]]:
+        return [*self._work.orders(), *self._outbox.orders()]

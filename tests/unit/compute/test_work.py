@@ -1,0 +1,297 @@
+"""Orders: one guest's in their order, different guests' side by side, and none twice."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from minova.compute.work import Detached, Job, WorkQueue
+from minova.exception import GuestNotFound, MigrationAborted
+from minova.objects import Result
+from tests.unit.compute.rig import PATIENCE, Delivered, Gate, an_order
+
+
+@pytest.fixture
+def delivered() -> Delivered:
+    return Delivered()
+
+
+@pytest.fixture
+def queues(delivered: Delivered) -> Iterator[Callable[[int], WorkQueue]]:
+    """Make queues with so many threads, and stop them at the end."""
+    made: list[WorkQueue] = []
+
+    def make(threads: int) -> WorkQueue:
+        made.append(WorkQueue("host1", threads, delivered))
+        return made[-1]
+
+    yield make
+    for queue in made:
+        queue.stop()
+
+
+@pytest.fixture
+def queue(queues: Callable[[int], WorkQueue]) -> WorkQueue:
+    """A queue that has begun to work."""
+    made = queues(4)
+    made.resume()
+    return made
+
+
+@pytest.fixture
+def gates() -> Iterator[Callable[[], Gate]]:
+    """Make gates, and open them all at the end."""
+    made: list[Gate] = []
+
+    def make() -> Gate:
+        made.append(Gate())
+        return made[-1]
+
+    yield make
+    for gate in made:
+        gate.open()
+
+
+@pytest.fixture
+def gate(queue: WorkQueue, gates: Callable[[], Gate]) -> Gate:
+    return gates()
+
+
+def done(_job: Job) -> dict[str, Any]:
+    return {"power_state": "running"}
+
+
+def failing(error: Exception) -> Callable[[Job], dict[str, Any]]:
+    def work(_job: Job) -> dict[str, Any]:
+        raise error
+
+    return work
+
+
+def test_outcome_tells_what_was_done_when_and_where(queue: WorkQueue, delivered: Delivered) -> None:
+    order = an_order()
+    queue.submit(order, done)
+    [outcome] = delivered.wait(1)
+    assert (outcome.order, outcome.host, outcome.result) == (order, "host1", Result.SUCCEEDED)
+    assert (outcome.data, outcome.fault) == ({"power_state": "running"}, None)
+    assert order.sent_at <= outcome.received_at <= outcome.started_at <= outcome.finished_at
+
+
+def test_expected_error_is_a_failure_with_its_message(queue: WorkQueue, delivered: Delivered) -> None:
+    queue.submit(an_order(), failing(GuestNotFound(uuid="guest1", host="host1")))
+    [outcome] = delivered.wait(1)
+    assert (outcome.result, outcome.data) == (Result.FAILED, {})
+    assert outcome.fault
+    assert (outcome.fault.code, outcome.fault.message) == ("GuestNotFound", "host host1 has no guest guest1")
+    assert (outcome.fault.host, outcome.fault.details) == ("compute:host1", "")
+
+
+def test_unexpected_error_is_a_failure_with_its_traceback(queue: WorkQueue, delivered: Delivered) -> None:
+    queue.submit(an_order(), failing(KeyError("boom")))
+    [outcome] = delivered.wait(1)
+    assert outcome.result is Result.FAILED
+    assert outcome.fault
+    assert outcome.fault.message == "unexpected error: 'boom'"
+    assert "KeyError: 'boom'" in outcome.fault.details
+
+
+def test_abort_is_no_failure(queue: WorkQueue, delivered: Delivered) -> None:
+    queue.submit(an_order(), failing(MigrationAborted(uuid="guest1")))
+    assert delivered.wait(1)[0].result is Result.CANCELLED
+
+
+def test_orders_of_one_guest_are_done_one_by_one_as_they_came(
+    queue: WorkQueue, delivered: Delivered, gate: Gate
+) -> None:
+    later: list[str] = []
+
+    def note(job: Job) -> dict[str, Any]:
+        later.append(job.order.action_id)
+        return {}
+
+    queue.submit(an_order("action1"), gate)
+    for action in ("action2", "action3"):
+        queue.submit(an_order(action), note)
+    gate.wait()
+    assert later == []
+    assert [task.subject for task in queue.tasks()] == ["guest1"]
+    gate.open()
+    assert [outcome.order.action_id for outcome in delivered.wait(3)] == ["action1", "action2", "action3"]
+    assert later == ["action2", "action3"]
+
+
+def test_failure_does_not_hold_up_the_guests_next_order(queue: WorkQueue, delivered: Delivered) -> None:
+    queue.submit(an_order("action1"), failing(KeyError("boom")))
+    queue.submit(an_order("action2"), done)
+    assert [outcome.result for outcome in delivered.wait(2)] == [Result.FAILED, Result.SUCCEEDED]
+
+
+def test_orders_of_different_guests_are_done_side_by_side(queue: WorkQueue, delivered: Delivered) -> None:
+    together = threading.Barrier(3)
+
+    def meet(_job: Job) -> dict[str, Any]:
+        together.wait(PATIENCE)
+        return {}
+
+    for number in range(3):
+        queue.submit(an_order(f"action{number}", guest=f"guest{number}"), meet)
+    assert {outcome.result for outcome in delivered.wait(3)} == {Result.SUCCEEDED}
+
+
+def test_no_more_guests_than_threads_are_worked_on(
+    queues: Callable[[int], WorkQueue], delivered: Delivered, gates: Callable[[], Gate]
+) -> None:
+    queue, first, second = queues(1), gates(), gates()
+    queue.resume()
+    queue.submit(an_order("action1", guest="guest1"), first)
+    queue.submit(an_order("action2", guest="guest2"), second)
+    first.wait()
+    assert second.runs == 0
+    first.open()
+    second.wait()
+    second.open()
+    delivered.wait(2)
+
+
+def test_live_migrations_take_no_thread_from_other_work(
+    queues: Callable[[int], WorkQueue], delivered: Delivered, gates: Callable[[], Gate]
+) -> None:
+    queue, migration = queues(1), gates()
+    queue.resume()
+    for number in range(3):
+        queue.submit(an_order(f"action{number}", guest=f"guest{number}"), migration, migration=True)
+        migration.wait()
+    queue.submit(an_order("other", guest="other"), done)
+    assert delivered.wait(1)[0].order.action_id == "other"
+
+
+def test_nothing_is_begun_before_the_host_is_accepted(queues: Callable[[int], WorkQueue], delivered: Delivered) -> None:
+    queue = queues(2)
+    for action, guest in (("action1", "guest1"), ("action2", "guest1"), ("action3", "guest2")):
+        queue.submit(an_order(action, guest=guest), done)
+    assert sorted(queue.orders()) == [("action1", 1), ("action2", 1), ("action3", 1)]
+    assert delivered.outcomes == []
+    queue.resume()
+    queue.resume()
+    assert {outcome.order.action_id for outcome in delivered.wait(3)} == {"action1", "action2", "action3"}
+
+
+@pytest.mark.parametrize("sequence", [1, 2])
+def test_order_that_is_no_newer_than_the_newest_is_dropped(
+    queue: WorkQueue, delivered: Delivered, sequence: int
+) -> None:
+    queue.submit(an_order(sequence=2), done)
+    delivered.wait(1)
+    queue.submit(an_order(sequence=sequence), done)
+    assert queue.orders() == []
+    queue.submit(an_order("another action", sequence=1), done)
+    assert [outcome.order.action_id for outcome in delivered.wait(2)] == ["action1", "another action"]
+
+
+def test_order_that_comes_after_its_deadline_is_dropped(queue: WorkQueue, delivered: Delivered) -> None:
+    queue.submit(an_order(lasts=-0.001), done)
+    assert queue.orders() == []
+    queue.submit(an_order(sequence=1), done)
+    assert delivered.wait(1)[0].order.sequence == 1
+
+
+def test_work_in_hand_answers_for_the_newer_order(queue: WorkQueue, delivered: Delivered, gate: Gate) -> None:
+    newer = an_order(sequence=3, attempt=2)
+    queue.submit(an_order(sequence=2), gate)
+    gate.wait()
+    queue.submit(newer, gate)
+    assert queue.orders() == [("action1", 3)]
+    gate.open()
+    [outcome] = delivered.wait(1)
+    assert (outcome.order, gate.runs) == (newer, 1)
+    assert queue.orders() == []
+
+
+def test_work_that_waits_answers_for_the_newer_order(queue: WorkQueue, delivered: Delivered, gate: Gate) -> None:
+    queue.submit(an_order("action1"), gate)
+    queue.submit(an_order("action2", sequence=1), done)
+    queue.submit(an_order("action2", sequence=2), done)
+    assert queue.orders() == [("action1", 1), ("action2", 2)]
+    gate.open()
+    assert [outcome.order.sequence for outcome in delivered.wait(2)] == [1, 2]
+
+
+def test_next_step_of_an_action_waits_for_the_one_before(queue: WorkQueue, delivered: Delivered, gate: Gate) -> None:
+    queue.submit(an_order(step="spawn", sequence=1), gate)
+    queue.submit(an_order(step="destroy", sequence=2), done)
+    gate.wait()
+    assert queue.orders() == [("action1", 1), ("action1", 2)]
+    gate.open()
+    assert [outcome.order.step for outcome in delivered.wait(2)] == ["spawn", "destroy"]
+
+
+def test_fenced_host_refuses_to_work_until_it_is_fenced_no_longer(queue: WorkQueue, delivered: Delivered) -> None:
+    work = Gate()
+    queue.fence(True)
+    queue.submit(an_order(sequence=1), work)
+    [outcome] = delivered.wait(1)
+    assert outcome.result is Result.FAILED
+    assert outcome.fault
+    assert outcome.fault.code == "HostUnusable"
+    assert outcome.fault.message == "host host1 cannot be used: it is forced down"
+    assert work.runs == 0
+    queue.fence(False)
+    queue.submit(an_order(sequence=2), done)
+    assert delivered.wait(2)[1].result is Result.SUCCEEDED
+
+
+def test_what_is_in_work_can_be_seen(queue: WorkQueue, delivered: Delivered, gate: Gate) -> None:
+    assert queue.current("guest1") is None
+    order = an_order(step="power_off")
+    queue.submit(order, gate)
+    gate.wait()
+    [task] = queue.tasks()
+    assert (task.what, task.subject) == ("power_off", "guest1")
+    job = queue.current("guest1")
+    assert job
+    assert (job.order, task.since) == (order, job.received_at)
+    gate.open()
+    delivered.wait(1)
+    assert (queue.tasks(), queue.current("guest1")) == ([], None)
+
+
+def stop_while(monkeypatch: pytest.MonkeyPatch, queue: WorkQueue, gate: Gate) -> None:
+    """Stop a queue, and open a gate as soon as it stops."""
+    real = ThreadPoolExecutor.shutdown
+
+    def shutdown(pool: ThreadPoolExecutor, *args: Any, **more: Any) -> None:
+        gate.open()
+        real(pool, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ThreadPoolExecutor, "shutdown", shutdown)
+        queue.stop()
+
+
+def test_stop_finishes_what_runs_and_begins_nothing_more(
+    monkeypatch: pytest.MonkeyPatch, queues: Callable[[int], WorkQueue], delivered: Delivered, gates: Callable[[], Gate]
+) -> None:
+    queue, running, behind = queues(1), gates(), Gate()
+    queue.resume()
+    queue.submit(an_order("runs"), running)
+    queue.submit(an_order("waits for its guest"), behind)
+    queue.submit(an_order("waits for a thread", guest="guest2"), behind)
+    running.wait()
+    stop_while(monkeypatch, queue, running)
+    assert [outcome.order.action_id for outcome in delivered.wait(1)] == ["runs"]
+    assert behind.runs == 0
+
+
+def test_stopped_queue_takes_up_nothing(queue: WorkQueue, delivered: Delivered) -> None:
+    queue.stop()
+    queue.submit(an_order(), done)
+    queue.resume()
+    assert delivered.outcomes == []
+
+
+def test_work_that_goes_on_without_the_service_is_not_reported(queue: WorkQueue, delivered: Delivered) -> None:
+    queue.submit(an_order(), failing(Detached()))
+    queue.stop()
+    assert delivered.outcomes == []
