@@ -1,0 +1,1 @@
+"""minova-conductor: the database, the scheduler, and every operation from submission to its end."""

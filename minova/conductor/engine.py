@@ -1,0 +1,219 @@
+"""Runs actions: takes them in, carries out their steps, and takes what computes report of them.
+
+What it keeps in memory is only what its threads are doing; all that matters is in the database, so that any conductor
+can go on where another stopped.
+"""
+
+import contextlib
+import logging
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import oslo_messaging
+from sqlalchemy.orm import Session
+
+from minova.conductor import trace
+from minova.conductor.machine import Machine
+from minova.conductor.tasks import Services, Task
+from minova.conductor.tasks.step import Kind
+from minova.context import RequestContext
+from minova.db import models
+from minova.db.queries import find_action, find_instance
+from minova.db.session import Database
+from minova.exception import MinovaError, NotCancellable
+from minova.objects import BootRequest, Fault, Hop, Outcome, Result, utcnow
+from minova.objects import Task as Activity
+from minova.states import OPEN_ACTION, OPERATIONS, ActionStatus, PowerState, Verb, VmState
+
+LOG = logging.getLogger(__name__)
+
+
+class Engine:
+    """One conductor's share of the actions."""
+
+    def __init__(self, database: Database, services: Services, host: str) -> None:
+        """Work for the conductor on ``host``; no thread is started before there is work."""
+        self.name = f"conductor:{host}"
+        self.owner = f"{host}/{secrets.token_hex(4)}"
+        self.machine = Machine(services, self.name, self.owner)
+        self._database = database
+        self._pool = ThreadPoolExecutor(services.conf.conductor.threads, thread_name_prefix="step")
+        self._lock = threading.Lock()
+        self._active: dict[str, Activity] = {}
+
+    def boot(self, ctxt: RequestContext, request: BootRequest) -> str:
+        """Submit the boot of a new instance and return the action's id; the request has been validated.
+
+        :raises MinovaError: it is refused, and nothing has changed.
+        """
+        return self._submitted(self._database.write(self._begin_boot, ctxt, request))
+
+    def submit(self, ctxt: RequestContext, verb: Verb, reference: str, args: dict[str, Any]) -> str:
+        """Submit an operation on the instance that ``reference`` (UUID or name) means; return the action's id.
+
+        :raises MinovaError: it is refused, and nothing has changed.
+        """
+        return self._submitted(self._database.write(self._begin, ctxt, verb, reference, args))
+
+    def report(self, outcome: Outcome) -> None:
+        """Take what a compute reports of an order; once this returns, it is stored. A stale report is dropped."""
+        task = self._database.write(self._take_outcome, outcome)
+        if task is None:
+            LOG.info("Stale report of %s for action %s dropped", outcome.order.step, outcome.order.action_id)
+        else:
+            self.carry_on(task)
+
+    def cancel(self, action_id: str) -> None:
+        """Have an action undone: at once if it waits for something that can be stopped, else after its step.
+
+        :raises NotCancellable: it ends by itself, has ended, or is past the point of no return.
+        """
+        task = self._database.write(self._request_cancel, action_id)
+        self.abort(task)
+
+    def abort(self, task: Task) -> None:
+        """Ask whoever works on a cancelled action's step to stop; asked again while its progress comes in."""
+        try:
+            task.abort(task.step)
+        except (MinovaError, oslo_messaging.MessagingException):
+            LOG.warning("Action %s could not be aborted yet", task.action.id)
+
+    def carry_on(self, task: Task) -> None:
+        """Have one of the threads carry out the step that an action is at, unless it has ended."""
+        action, step = task.action, task.current
+        if action.status not in OPEN_ACTION or step is None:
+            return
+        activity = Activity(what=f"{action.verb} {step.name}", subject=action.id, since=utcnow())
+        with self._lock:
+            self._active[action.id] = activity
+        # A pool that is being stopped takes nothing: the action stays listed, and is handed over with its lease.
+        with contextlib.suppress(RuntimeError):
+            self._pool.submit(self._carry_out, task, activity)
+
+    def activities(self) -> list[Activity]:
+        """Return what the threads are doing."""
+        with self._lock:
+            return list(self._active.values())
+
+    def active_actions(self) -> list[str]:
+        """Return the ids of the actions that the threads are working on."""
+        with self._lock:
+            return list(self._active)
+
+    def stop(self) -> None:
+        """Finish the steps that the threads are in."""
+        self._pool.shutdown(wait=True)
+
+    def _submitted(self, task: Task) -> str:
+        LOG.info("Action %s: %s of instance %s", task.action.id, task.verb, task.instance.uuid)
+        self.carry_on(task)
+        return task.action.id
+
+    def _begin_boot(self, session: Session, ctxt: RequestContext, request: BootRequest) -> Task:
+        now = utcnow()
+        row = models.Instance(
+            uuid=str(uuid4()),
+            name=request.name,
+            vcpus=request.vcpus,
+            memory_mb=request.memory_mb,
+            disk_gb=request.disk_gb,
+            vm_state=VmState.BUILDING,
+            power_state=PowerState.NOSTATE,
+            created_at=now,
+            updated_at=now,
+        )
+        session.add(row)
+        return self.machine.begin(session, ctxt, Verb.BOOT, row, {"destination": request.host})
+
+    def _begin(self, session: Session, ctxt: RequestContext, verb: Verb, reference: str, args: dict[str, Any]) -> Task:
+        return self.machine.begin(session, ctxt, verb, find_instance(session, reference), args)
+
+    def _take_outcome(self, session: Session, outcome: Outcome) -> Task | None:
+        order = outcome.order
+        action = session.get(models.Action, order.action_id)
+        if action is None or action.status not in OPEN_ACTION or action.sequence != order.sequence:
+            return None
+        task = self.machine.load(session, action)
+        trace.add_outcome(session, action, self.name, outcome)
+        if "power_state" in outcome.data:
+            task.row(session).power_state = PowerState(outcome.data["power_state"])
+        if outcome.result is Result.SUCCEEDED:
+            self.machine.succeed(session, task, outcome.data)
+        else:
+            fault = outcome.fault or Fault(code="Cancelled", message="cancelled", host=outcome.host)
+            self.machine.fail(session, task, fault, cancelled=outcome.result is Result.CANCELLED)
+        return task
+
+    def _request_cancel(self, session: Session, action_id: str) -> Task:
+        action = find_action(session, action_id)
+        reason = _why_not_cancellable(action)
+        if reason:
+            raise NotCancellable(action=action_id, reason=reason)
+        action.cancel_requested = True
+        return self.machine.load(session, action)
+
+    def _carry_out(self, task: Task, activity: Activity) -> None:
+        """Carry out a step outside of any transaction. What fails for want of a broker is tried again by the sweep."""
+        step, host = task.current, task.waits_for
+        assert step is not None
+        started = utcnow()
+        try:
+            data = step.run(task, host)
+            if step.kind is Kind.CALL:
+                self._settle(task, started, data or {}, None)
+            elif task.action.cancel_requested:
+                self.abort(task)
+        except oslo_messaging.MessagingException:
+            LOG.warning("Action %s: %s was not sent, and will be", task.action.id, step.name)
+        except Exception as error:
+            if not isinstance(error, MinovaError):
+                LOG.exception("Action %s: %s failed", task.action.id, step.name)
+            self._settle(task, started, {}, Fault.of(error, self.name))
+        finally:
+            self._forget(task, activity)
+
+    def _settle(self, task: Task, started: Any, data: dict[str, Any], fault: Fault | None) -> None:
+        next_task = self._database.write(self._settled, task, started, data, fault)
+        if next_task is not None:
+            self.carry_on(next_task)
+
+    def _settled(
+        self, session: Session, done: Task, started: Any, data: dict[str, Any], fault: Fault | None
+    ) -> Task | None:
+        """Record what became of a step that was carried out here, unless another conductor has taken it over."""
+        action = session.get(models.Action, done.action.id)
+        if action is None or action.status not in OPEN_ACTION or action.sequence != done.action.sequence:
+            return None
+        task = self.machine.load(session, action)
+        step = task.current
+        assert step is not None
+        result, message = (Result.FAILED, fault.message) if fault else (Result.SUCCEEDED, "")
+        hop = Hop.CALL if step.kind is Kind.CALL else Hop.CAST
+        trace.add(session, action, hop, self.name, started, result, step=step.name, message=message)
+        if fault is None:
+            self.machine.succeed(session, task, data)
+        else:
+            self.machine.fail(session, task, fault)
+        return task
+
+    def _forget(self, task: Task, activity: Activity) -> None:
+        with self._lock:
+            # The next step may have begun already.
+            if self._active.get(task.action.id) is activity:
+                del self._active[task.action.id]
+
+
+def _why_not_cancellable(action: models.Action) -> str:
+    """Return why an action cannot be cancelled, or nothing."""
+    if action.status is ActionStatus.UNDOING and not action.resume:
+        return "it is being undone already"
+    if action.status not in OPEN_ACTION:
+        return "it was cancelled" if action.status is ActionStatus.CANCELLED else f"it has {action.status}"
+    if not OPERATIONS[action.verb].cancellable:
+        return f"a {action.verb} cannot be cancelled half-way; it ends by itself"
+    if action.data.get("past_pivot"):
+        return "it is past the point of no return, and about to end"
+    return ""

@@ -1,0 +1,165 @@
+"""Leases: how an action whose owner is gone finds another."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from oslo_config import cfg
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from minova.conductor import trace
+from minova.conductor.engine import Engine
+from minova.conductor.tasks import Task
+from minova.db import convert, models
+from minova.db.queries import COMPUTE
+from minova.db.session import Database
+from minova.exception import HostUnusable, PeerSilent
+from minova.objects import Fault, Hop, utcnow
+from minova.states import OPEN_ACTION, HostState
+
+LOG = logging.getLogger(__name__)
+
+_BATCH = 100
+
+
+class Leases:
+    """Renews the leases of what is being worked on, and takes over actions whose lease has run out."""
+
+    def __init__(self, conf: cfg.ConfigOpts, database: Database, engine: Engine) -> None:
+        """Serve ``engine``."""
+        self._conf = conf
+        self._database = database
+        self._engine = engine
+        self._listening_since = utcnow()
+        self._lock = threading.Lock()
+        self._handed_over = False
+
+    def renew(self) -> None:
+        """Renew the leases of the actions that this conductor's threads are working on."""
+        with self._lock:
+            active = [] if self._handed_over else self._engine.active_actions()
+            if active:
+                self._database.write(self._renew, active)
+
+    def renew_orders(self, orders: Sequence[tuple[str, int]]) -> None:
+        """Renew the leases of the actions whose orders a compute says it holds: (action id, sequence) each."""
+        if orders:
+            self._database.write(self._renew_orders, orders)
+
+    def sweep(self) -> None:
+        """Take over actions whose lease has run out, and run their current step again."""
+        with self._lock:
+            if self._handed_over:
+                return
+            with self._database.read() as session:
+                found = _open_actions(session, models.Action.lease_expires_at < utcnow())
+            for action_id, sequence in found:
+                self._take_over(action_id, sequence)
+
+    def host_returned(self, host: str, held: Sequence[tuple[str, int]]) -> None:
+        """Send a compute that has just started the orders that it was sent before and does not hold any more."""
+        with self._database.read() as session:
+            waiting = _open_actions(session, models.Action.waits_for == host)
+        for action_id, sequence in set(waiting) - {(each[0], each[1]) for each in held}:
+            self._take_over(action_id, sequence, returned=True)
+
+    def hand_over(self) -> None:
+        """Let go of the actions whose steps were not carried out any more, so that another conductor does at once."""
+        with self._lock:
+            # The timers still go, and must not take back what is let go of here.
+            self._handed_over = True
+            left = self._engine.active_actions()
+            if left:
+                self._database.write(self._hand_over, left)
+
+    def _take_over(self, action_id: str, sequence: int, *, returned: bool = False) -> None:
+        """Take over one action; whatever is wrong with it does not keep others from being taken over."""
+        try:
+            task = self._database.write(self._resume, action_id, sequence, returned)
+        except Exception:
+            LOG.exception("Action %s could not be taken over", action_id)
+            return
+        if task is not None:
+            LOG.info("Action %s: taken over at %s", action_id, task.action.step)
+            self._engine.carry_on(task)
+
+    def _resume(self, session: Session, action_id: str, sequence: int, returned: bool) -> Task | None:
+        """Make an action ours, unless somebody was faster or its host has to be waited for."""
+        action = session.get(models.Action, action_id)
+        if action is None or action.status not in OPEN_ACTION or action.sequence != sequence:
+            return None
+        now = utcnow()
+        if action.waits_for is not None and not returned:
+            state = self._host_state(session, action.waits_for, now)
+            if state is HostState.DOWN or self._is_overdue(action, now):
+                return self._fail(session, action, state)
+            if state is HostState.UNKNOWN:
+                # Nobody is there to take an order: it would only pile up in the queue. The host's return is noticed.
+                action.lease_expires_at = now + timedelta(seconds=self._conf.conductor.lease)
+                return None
+        return self._restart(session, action)
+
+    def _restart(self, session: Session, action: models.Action) -> Task:
+        previous = action.owner
+        self._engine.machine.touch(action)
+        action.attempt += 1
+        trace.add(session, action, Hop.TAKEOVER, self._engine.name, utcnow(), message=f"from {previous}")
+        task = self._engine.machine.load(session, action)
+        self._engine.machine.proceed(session, task)
+        return task
+
+    def _fail(self, session: Session, action: models.Action, state: HostState) -> Task:
+        """Fail a step whose host is fenced, or was not heard for too long."""
+        task, host = self._engine.machine.load(session, action), str(action.waits_for)
+        patience = self._conf.conductor.unresponsive_timeout
+        silent = PeerSilent(peer=f"compute on {host}", seconds=patience)
+        error = HostUnusable(host=host, reason="it was forced down") if state is HostState.DOWN else silent
+        # A host that is fenced is as silent as one that does not answer: tasks treat both alike.
+        fault = Fault(code=PeerSilent.__name__, message=error.message, host=self._engine.name)
+        self._engine.machine.fail(session, task, fault)
+        return task
+
+    def _host_state(self, session: Session, host: str, now: datetime) -> HostState:
+        service = session.get(models.Service, (COMPUTE, host))
+        if service is None:
+            return HostState.UNKNOWN
+        return convert.service_state(service, now, self._conf.service_down_time)
+
+    def _is_overdue(self, action: models.Action, now: datetime) -> bool:
+        # What a compute said while no conductor was there to hear it does not count as silence.
+        heard_at = max(action.heard_at, self._listening_since)
+        return heard_at < now - timedelta(seconds=self._conf.conductor.unresponsive_timeout)
+
+    def _renew(self, session: Session, active: Sequence[str]) -> None:
+        mine = models.Action.owner == self._engine.owner
+        query = update(models.Action).where(models.Action.id.in_(active), mine)
+        session.execute(query.values(lease_expires_at=self._expiry()).execution_options(synchronize_session=False))
+
+    def _renew_orders(self, session: Session, orders: Sequence[tuple[str, int]]) -> None:
+        for action_id, sequence in orders:
+            query = update(models.Action).where(
+                models.Action.id == action_id,
+                models.Action.sequence == sequence,
+                models.Action.status.in_(OPEN_ACTION),
+            )
+            renewed = query.values(lease_expires_at=self._expiry(), heard_at=utcnow())
+            session.execute(renewed.execution_options(synchronize_session=False))
+
+    def _hand_over(self, session: Session, left: Sequence[str]) -> None:
+        mine = models.Action.owner == self._engine.owner
+        query = update(models.Action).where(models.Action.id.in_(left), mine)
+        session.execute(query.values(lease_expires_at=utcnow()).execution_options(synchronize_session=False))
+
+    def _expiry(self) -> datetime:
+        return utcnow() + timedelta(seconds=self._conf.conductor.lease)
+
+
+def _open_actions(session: Session, condition: object) -> list[tuple[str, int]]:
+    query = select(models.Action.id, models.Action.sequence).where(
+        models.Action.status.in_(OPEN_ACTION),
+        condition,  # type: ignore[arg-type]
+    )
+    rows = session.execute(query.order_by(models.Action.lease_expires_at).limit(_BATCH))
+    return [(row.id, row.sequence) for row in rows]

@@ -1,0 +1,84 @@
+"""Migrations under way: their progress, abort, and forcing them to end."""
+
+from datetime import timedelta
+
+import msgspec
+from oslo_config import cfg
+from sqlalchemy.orm import Session
+
+from minova.conductor.engine import Engine
+from minova.conductor.tasks import Services, Task
+from minova.context import RequestContext
+from minova.db import models
+from minova.db.queries import find_migration, migration_of
+from minova.db.session import Database
+from minova.exception import InvalidInput, NotForceable
+from minova.objects import MigrationProgress, Order, utcnow
+from minova.states import MIGRATION, OPEN_ACTION, MigrationEvent, MigrationStatus, MigrationType
+
+
+class Migrations:
+    """What concerns migrations, beyond the actions that carry them out."""
+
+    def __init__(self, conf: cfg.ConfigOpts, database: Database, services: Services, engine: Engine) -> None:
+        """Work on ``database``, and abort through ``engine``."""
+        self._conf = conf
+        self._database = database
+        self._services = services
+        self._engine = engine
+
+    def progress(self, order: Order, event: str, progress: MigrationProgress | None) -> None:
+        """Store what a source reports of a migration; if nobody wants it any more, have it aborted."""
+        unwanted = self._database.write(self._store_progress, order, MigrationEvent(event), progress)
+        if unwanted is not None:
+            self._engine.abort(unwanted)
+
+    def abort(self, uuid: str) -> str:
+        """Cancel the action of a migration, queued or running; return the action's id. :raises NotCancellable:"""
+        with self._database.read() as session:
+            action_id = find_migration(session, uuid).action_id
+        self._engine.cancel(action_id)
+        return action_id
+
+    def force_complete(self, ctxt: RequestContext, uuid: str) -> str:
+        """Have the source pause a guest whose live migration does not converge; return the action's id.
+
+        :raises NotForceable: it is not copying memory now.
+        :raises PeerTooOld: a compute cannot do it yet.
+        """
+        with self._database.read() as session:
+            row = find_migration(session, uuid)
+        if row.migration_type is not MigrationType.LIVE:
+            raise InvalidInput(reason=f"migration {uuid} is no live migration: it cannot be forced to complete")
+        if row.status is not MigrationStatus.RUNNING:
+            raise NotForceable(migration=uuid, status=row.status)
+        self._services.compute.live_migration_force_complete(ctxt, row.source_host, row.instance_uuid)
+        return row.action_id
+
+    def _store_progress(
+        self, session: Session, order: Order, event: MigrationEvent, progress: MigrationProgress | None
+    ) -> Task | None:
+        """Store progress unless it is stale; return the task if the migration was cancelled or given up meanwhile."""
+        action = session.get(models.Action, order.action_id)
+        if action is None:
+            return None
+        task = self._engine.machine.load(session, action)
+        if action.status not in OPEN_ACTION or task.current is None or task.current.name != order.step:
+            return task
+        if action.sequence == order.sequence:
+            self._store(session, action, event, progress)
+        return task if action.cancel_requested else None
+
+    def _store(
+        self, session: Session, action: models.Action, event: MigrationEvent, progress: MigrationProgress | None
+    ) -> None:
+        now = utcnow()
+        action.heard_at = now
+        action.lease_expires_at = now + timedelta(seconds=self._conf.conductor.lease)
+        row = migration_of(session, action.id)
+        if row is None:
+            return
+        row.status, row.updated_at = MIGRATION.get((row.status, event), row.status), now
+        # What was cast first may arrive last.
+        if progress is not None and progress.elapsed >= row.progress.get("elapsed", 0.0):
+            row.progress = msgspec.to_builtins(progress)

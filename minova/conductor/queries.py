@@ -1,0 +1,145 @@
+"""What conductors answer to those who ask how things are."""
+
+from oslo_config import cfg
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from minova import objects
+from minova.db import convert, models
+from minova.db.queries import (
+    COMPUTE,
+    CONDUCTOR,
+    find_action,
+    find_instance,
+    find_migration,
+    find_node,
+    find_service,
+    migration_of,
+)
+from minova.db.session import Database
+from minova.objects import utcnow
+from minova.rpc.versions import parse
+from minova.states import HostState, VmState
+
+_BINARIES = {"compute": COMPUTE, "conductor": CONDUCTOR}
+
+
+class Queries:
+    """Reads; nothing here writes."""
+
+    def __init__(self, conf: cfg.ConfigOpts, database: Database) -> None:
+        """Read from ``database``."""
+        self._conf = conf
+        self._database = database
+
+    def instance(self, reference: str) -> objects.Instance:
+        """Return an instance by UUID (a deleted one too) or name. :raises InstanceNotFound: :raises AmbiguousName:"""
+        with self._database.read() as session:
+            return convert.instance(find_instance(session, reference, deleted=True))
+
+    def instances(self, host: str | None, deleted: bool) -> list[objects.Instance]:
+        """Return instances in the order of their names: all, or those on a host."""
+        query = select(models.Instance).order_by(models.Instance.name, models.Instance.created_at)
+        if host is not None:
+            query = query.where(models.Instance.host == host)
+        if not deleted:
+            query = query.where(models.Instance.vm_state != VmState.DELETED)
+        with self._database.read() as session:
+            return [convert.instance(row) for row in session.scalars(query)]
+
+    def faults(self, reference: str) -> list[objects.Fault]:
+        """Return an instance's faults, newest first. :raises InstanceNotFound: :raises AmbiguousName:"""
+        with self._database.read() as session:
+            uuid = find_instance(session, reference, deleted=True).uuid
+            query = select(models.InstanceFault).where(models.InstanceFault.instance_uuid == uuid)
+            return [convert.fault(row) for row in session.scalars(query.order_by(models.InstanceFault.id.desc()))]
+
+    def action(self, action_id: str) -> objects.Action:
+        """Return an action. :raises ActionNotFound:"""
+        with self._database.read() as session:
+            return _action(session, find_action(session, action_id))
+
+    def actions(self, reference: str | None, limit: int) -> list[objects.Action]:
+        """Return actions, newest first: all, or an instance's. :raises InstanceNotFound: :raises AmbiguousName:"""
+        query = select(models.Action).order_by(models.Action.submitted_at.desc()).limit(limit)
+        with self._database.read() as session:
+            if reference is not None:
+                uuid = find_instance(session, reference, deleted=True).uuid
+                query = query.where(models.Action.instance_uuid == uuid)
+            return [_action(session, row) for row in session.scalars(query)]
+
+    def action_events(self, action_id: str) -> list[objects.ActionEvent]:
+        """Return an action's trace in the order of time. :raises ActionNotFound:"""
+        with self._database.read() as session:
+            find_action(session, action_id)
+            query = select(models.ActionEvent).where(models.ActionEvent.action_id == action_id)
+            order = (models.ActionEvent.started_at, models.ActionEvent.id)
+            return [convert.action_event(row) for row in session.scalars(query.order_by(*order))]
+
+    def migration(self, uuid: str) -> objects.Migration:
+        """Return a migration. :raises MigrationNotFound:"""
+        with self._database.read() as session:
+            return _migration(session, find_migration(session, uuid))
+
+    def migrations(self, reference: str | None, limit: int) -> list[objects.Migration]:
+        """Return migrations, newest first: all, or an instance's. :raises InstanceNotFound: :raises AmbiguousName:"""
+        query = select(models.Migration).order_by(models.Migration.created_at.desc()).limit(limit)
+        with self._database.read() as session:
+            if reference is not None:
+                uuid = find_instance(session, reference, deleted=True).uuid
+                query = query.where(models.Migration.instance_uuid == uuid)
+            return [_migration(session, row) for row in session.scalars(query)]
+
+    def host(self, name: str) -> objects.Host:
+        """Return a compute host. :raises HostNotFound:"""
+        with self._database.read() as session:
+            node = find_node(session, name)
+            counted = select(func.count()).where(models.Instance.host == name)
+            return self._host(session, node, session.scalar(counted) or 0)
+
+    def hosts(self) -> list[objects.Host]:
+        """Return all compute hosts in the order of their names."""
+        counted = select(models.Instance.host, func.count()).group_by(models.Instance.host)
+        with self._database.read() as session:
+            counts = {host: int(count) for host, count in session.execute(counted)}
+            nodes = session.scalars(select(models.ComputeNode).order_by(models.ComputeNode.host))
+            return [self._host(session, node, counts.get(node.host, 0)) for node in nodes]
+
+    def service(self, binary: str, host: str) -> objects.Service:
+        """Return a service. :raises ServiceNotFound:"""
+        with self._database.read() as session:
+            return convert.service(find_service(session, binary, host), utcnow(), self._conf.service_down_time)
+
+    def services(self) -> list[objects.Service]:
+        """Return all services, by binary and host."""
+        query = select(models.Service).order_by(models.Service.binary, models.Service.host)
+        now, down_time = utcnow(), self._conf.service_down_time
+        with self._database.read() as session:
+            return [convert.service(row, now, down_time) for row in session.scalars(query)]
+
+    def lowest_version(self, topic: str) -> tuple[str, str] | None:
+        """Return the lowest RPC version of any live service of a topic, and its host; None: none is live."""
+        live = [
+            (parse(service.rpc_version), service.rpc_version, service.host)
+            for service in self.services()
+            if service.binary == _BINARIES.get(topic) and service.state is HostState.UP
+        ]
+        return min(live)[1:] if live else None
+
+    def _host(self, session: Session, node: models.ComputeNode, instances: int) -> objects.Host:
+        service = find_service(session, COMPUTE, node.host)
+        return convert.host(node, service, instances, utcnow(), self._conf.service_down_time)
+
+
+def _action(session: Session, row: models.Action) -> objects.Action:
+    migration = migration_of(session, row.id)
+    return convert.action(row, _name(session, row.instance_uuid), migration.uuid if migration else None)
+
+
+def _migration(session: Session, row: models.Migration) -> objects.Migration:
+    return convert.migration(row, _name(session, row.instance_uuid))
+
+
+def _name(session: Session, instance_uuid: str) -> str:
+    row = session.get(models.Instance, instance_uuid)
+    return row.name if row else instance_uuid

@@ -1,0 +1,146 @@
+"""What hosts report, against what the database says: finish, destroy, correct. Silence proves nothing."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from minova.conductor import faults
+from minova.conductor.leases import Leases
+from minova.db import convert
+from minova.db.models import ComputeNode, Instance, Migration, Service
+from minova.db.queries import COMPUTE, instances_on
+from minova.db.session import Database
+from minova.objects import Fault, Guest, HostDirective, HostReport, utcnow
+from minova.scheduler.scheduler import Scheduler
+from minova.states import VM_STATE_OF_POWER, MigrationStatus, MigrationType, PowerState, VmState
+
+LOG = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Takes the reports of computes."""
+
+    def __init__(self, database: Database, scheduler: Scheduler, leases: Leases) -> None:
+        """Work on ``database``; orders that a returned compute has lost are sent again by ``leases``."""
+        self._database = database
+        self._scheduler = scheduler
+        self._leases = leases
+
+    def take(self, report: HostReport) -> HostDirective:
+        """Store a report and correct what it shows to be wrong; return what the host has to do."""
+        directive = self._database.write(self._take, report)
+        self._leases.renew_orders(report.orders)
+        if report.started and not directive.fenced:
+            self._leases.host_returned(report.host, report.orders)
+        return directive
+
+    def _take(self, session: Session, report: HostReport) -> HostDirective:
+        heard_before = _register(session, report, utcnow())
+        _store_capacity(session, report)
+        guests = {guest.uuid: guest for guest in report.guests}
+        abort: list[str] = []
+        fenced = session.get_one(Service, (COMPUTE, report.host)).forced_down
+        if not fenced and heard_before is not None:
+            for row in instances_on(session, report.host):
+                if row.task_state is None and row.updated_at < heard_before:
+                    guest = guests.get(row.uuid)
+                    _correct(session, row, guest, report.host)
+                    if guest is not None and guest.migrating_to is not None:
+                        abort.append(row.uuid)
+        destroy = tuple(self._strangers(session, report.host, guests, fenced))
+        return HostDirective(fenced=fenced, destroy=destroy, abort=tuple(abort))
+
+    def _strangers(self, session: Session, host: str, guests: Mapping[str, Guest], fenced: bool) -> Iterator[str]:
+        """Look at the guests whose instances do not live on the host, and yield those that it has to destroy."""
+        rows = session.scalars(select(Instance).where(Instance.uuid.in_(list(guests)))).all()
+        unknown = set(guests) - {row.uuid for row in rows}
+        if unknown:
+            LOG.warning("Host %s has guests that are no instances, and are left alone: %s", host, ", ".join(unknown))
+        for row in rows:
+            if row.task_state is not None or row.host == host:
+                continue
+            if _left_behind(session, row, host):
+                yield row.uuid
+            elif not fenced and _is_lost(row):
+                self._adopt(session, row, guests[row.uuid], host)
+            else:
+                LOG.warning("Host %s has a guest of instance %s, which lives on %s", host, row.uuid, row.host)
+
+    def _adopt(self, session: Session, row: Instance, guest: Guest, host: str) -> None:
+        """Write down that a guest that its own host has not is here, with its room."""
+        LOG.warning("Instance %s: its guest is on %s, not on %s", row.uuid, host, row.host)
+        self._scheduler.transfer(session, convert.instance(row), host)
+        row.host, row.power_state, row.vm_state = host, guest.power_state, VM_STATE_OF_POWER[guest.power_state]
+        row.updated_at = utcnow()
+
+
+def _register(session: Session, report: HostReport, now: datetime) -> datetime | None:
+    """Write down that the host is alive; return when it was heard before.
+
+    A report is made after the answer to the one before it came. So whatever changed before that one was stored has had
+    its effect in this one, whatever the clocks of the two machines say.
+    """
+    service = session.get(Service, (COMPUTE, report.host))
+    if service is None:
+        service = Service(binary=COMPUTE, host=report.host, started_at=report.started_at)
+        session.add(service)
+    heard_before = service.last_seen_at
+    service.rpc_version, service.last_seen_at, service.started_at = report.rpc_version, now, report.started_at
+    session.flush()
+    return heard_before
+
+
+def _store_capacity(session: Session, report: HostReport) -> None:
+    node = session.get(ComputeNode, report.host)
+    if node is None:
+        node = ComputeNode(host=report.host)
+        session.add(node)
+    capacity = report.capacity
+    node.vcpus, node.memory_mb, node.disk_gb = capacity.vcpus, capacity.memory_mb, capacity.disk_gb
+    node.hypervisor_type, node.cpu_model = capacity.hypervisor_type, capacity.cpu_model
+
+
+def _correct(session: Session, row: Instance, guest: Guest | None, host: str) -> None:
+    """Make an instance at rest say what its host says of the guest."""
+    if guest is None:
+        if not _is_lost(row) and _swap(session, row, VmState.ERROR, PowerState.NOSTATE):
+            LOG.warning("Instance %s: host %s has no such guest", row.uuid, host)
+            fault = Fault(code="GuestNotFound", message=f"host {host} reports no such guest", host=host)
+            faults.record(session, row.uuid, None, fault)
+    elif guest.power_state is not row.power_state:
+        LOG.info("Instance %s: %s on %s, was %s", row.uuid, guest.power_state, host, row.power_state)
+        _swap(session, row, VM_STATE_OF_POWER[guest.power_state], guest.power_state)
+
+
+def _swap(session: Session, row: Instance, vm_state: VmState, power_state: PowerState) -> bool:
+    """Change the state of an instance that is still at rest and as it was read; return whether it was."""
+    unchanged = (Instance.uuid == row.uuid, Instance.task_state.is_(None), Instance.updated_at == row.updated_at)
+    swap = update(Instance).where(*unchanged).values(vm_state=vm_state, power_state=power_state, updated_at=utcnow())
+    return bool(session.execute(swap.execution_options(synchronize_session=False)).rowcount)  # type: ignore[attr-defined]
+
+
+def _left_behind(session: Session, row: Instance, host: str) -> bool:
+    """Return whether a host's copy of a guest is certainly not the one that counts.
+
+    So it is if the instance was deleted, or never got beyond a boot that failed, or has been moved away for good, or
+    if the copy was made by an evacuation that was undone. A copy at a destination that it should not have reached on
+    its way is another matter: it may be the only one.
+    """
+    if row.vm_state is VmState.DELETED or row.host is None:
+        return True
+    moves = select(Migration).where(Migration.instance_uuid == row.uuid).order_by(Migration.created_at.desc())
+    about_host = moves.where((Migration.source_host == host) | (Migration.dest_host == host))
+    latest = session.scalars(about_host).first()
+    if latest is None:
+        return False
+    if latest.source_host == host:
+        return latest.status is MigrationStatus.COMPLETED
+    return latest.migration_type is MigrationType.EVACUATION and latest.status is not MigrationStatus.COMPLETED
+
+
+def _is_lost(row: Instance) -> bool:
+    """Return whether the host on which an instance should be has said that it does not have it."""
+    return row.vm_state is VmState.ERROR and row.power_state is PowerState.NOSTATE

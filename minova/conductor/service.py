@@ -1,0 +1,93 @@
+"""minova-conductor as a service: everything it consists of, put together."""
+
+from collections.abc import Callable, Sequence
+
+import oslo_messaging
+from oslo_config import cfg
+from sqlalchemy.orm import Session
+
+from minova.compute.rpcapi import ComputeAPI
+from minova.conductor.administration import Administration
+from minova.conductor.engine import Engine
+from minova.conductor.leases import Leases
+from minova.conductor.manager import ConductorManager
+from minova.conductor.migrations import Migrations
+from minova.conductor.queries import Queries
+from minova.conductor.reconcile import Reconciler
+from minova.conductor.rpcapi import HISTORY, TOPIC
+from minova.conductor.tasks import Services
+from minova.db import models
+from minova.db.queries import CONDUCTOR
+from minova.db.session import Database
+from minova.objects import utcnow
+from minova.rpc.control import ControlEndpoint, LowestVersionEndpoint
+from minova.rpc.server import get_server
+from minova.rpc.versions import Pins
+from minova.scheduler.scheduler import Scheduler
+from minova.service import Service
+
+_RENEWALS_PER_LEASE = 3
+
+
+class ConductorService(Service):
+    """One conductor."""
+
+    def __init__(self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, database: Database) -> None:
+        """Put a conductor together; ``database`` is at its newest revision, and is closed with the service."""
+        self._conf = conf
+        self._database = database
+        self._host: str = conf.host
+        self._started_at = utcnow()
+        queries = Queries(conf, database)
+        self._pins = Pins(conf, queries.lowest_version)
+        services = Services(conf, ComputeAPI(conf, transport, self._pins), Scheduler(conf))
+        self.engine = Engine(database, services, self._host)
+        self.leases = Leases(conf, database, self.engine)
+        manager = ConductorManager(
+            self.engine,
+            queries,
+            Administration(database, services, self.engine),
+            Migrations(conf, database, services, self.engine),
+            Reconciler(database, services.scheduler, self.leases),
+            self.leases,
+        )
+        control = ControlEndpoint(CONDUCTOR, self._host, HISTORY.version, self._pins, self.engine.activities)
+        lowest = LowestVersionEndpoint(queries.lowest_version)
+        super().__init__(get_server(transport, TOPIC, self._host, [manager, control, lowest]))
+
+    def start(self) -> None:
+        """Register, then serve: whoever lists the services finds this one."""
+        self.heartbeat()
+        super().start()
+
+    def timers(self) -> Sequence[tuple[float, Callable[[], None]]]:
+        """Return what keeps this conductor alive to the others, and their actions alive with it."""
+        return (
+            (self._conf.report_interval, self.heartbeat),
+            (self._conf.conductor.lease / _RENEWALS_PER_LEASE, self.leases.renew),
+            (self._conf.conductor.sweep_interval, self.leases.sweep),
+        )
+
+    def heartbeat(self) -> None:
+        """Write down that this conductor is alive."""
+        self._database.write(self._beat)
+
+    def drain(self) -> None:
+        """Finish the steps in work, and let other conductors have the rest at once."""
+        self.engine.stop()
+        self.leases.hand_over()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def reset(self) -> None:
+        """Resolve the pins again."""
+        self._pins.reset()
+
+    def _beat(self, session: Session) -> None:
+        row = session.get(models.Service, (CONDUCTOR, self._host))
+        if row is None:
+            row = models.Service(binary=CONDUCTOR, host=self._host)
+            session.add(row)
+        row.rpc_version, row.started_at, row.last_seen_at = HISTORY.version, self._started_at, utcnow()

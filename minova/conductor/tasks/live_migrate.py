@@ -1,0 +1,90 @@
+"""Live migration: move a guest to another host while it runs."""
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from minova.conductor.tasks.base import Task, destination, leaves_open, source
+from minova.conductor.tasks.step import Step, call, order, transaction
+from minova.objects import Fault, MigrationOptions
+from minova.states import MigrationEvent, MigrationType, Verb
+
+
+class LiveMigrationTask(Task):
+    """Move a guest that is active, from a host that is up, to one that has room."""
+
+    verb = Verb.LIVE_MIGRATE
+
+    @transaction()
+    def select_destination(self, session: Session) -> None:
+        """Choose the destination, or check the one that was asked for, and take room on it."""
+        self.claim_destination(session)
+        self.record_migration(session, MigrationType.LIVE)
+
+    @select_destination.undo
+    @transaction()
+    def release_destination(self, session: Session) -> None:
+        """Give the room back."""
+        self.release_destination_room(session)
+
+    @call(source)
+    def check_source(self, host: str) -> None:
+        """Ask the source whether the guest can be moved."""
+        chosen = destination(self)
+        assert chosen
+        self.compute.check_can_live_migrate_source(self.ctxt, host, self.instance, chosen, self.options)
+
+    @transaction()
+    def begin_preparing(self, session: Session) -> None:
+        """Write down that the destination is being prepared."""
+        self.advance_migration(session, MigrationEvent.PREPARE)
+
+    @order(destination)
+    def prepare_destination(self, host: str) -> None:
+        """Have the destination get ready for the guest."""
+        self.compute.pre_live_migration(self.ctxt, host, self.order, self.instance, self.options)
+
+    @prepare_destination.undo
+    @order(destination)
+    def rollback_destination(self, host: str) -> None:
+        """Have removed what was made ready."""
+        self.compute.rollback_live_migration_at_destination(self.ctxt, host, self.order, self.instance)
+
+    @order(source, pivot=True)
+    def migrate(self, host: str) -> None:
+        """Have the source move the guest; it reports its progress, and the end. There is no way to get it back."""
+        chosen = destination(self)
+        assert chosen
+        self.compute.live_migration(self.ctxt, host, self.order, self.instance, chosen, self.options)
+
+    @transaction()
+    def switch_host(self, session: Session) -> None:
+        """Write down at once that the guest has left the source."""
+        self.move_to_destination(session)
+
+    @order(destination, pivot=True)
+    def finish_at_destination(self, host: str) -> None:
+        """Have the destination finish; it fails if the guest did not arrive."""
+        self.compute.post_live_migration_at_destination(self.ctxt, host, self.order, self.instance)
+
+    @transaction()
+    def complete(self, session: Session) -> None:
+        """Give back the room at the source, and round off the progress."""
+        self.move_to_destination(session)
+        self.release_source_room(session)
+        self.complete_progress(session, self.result(LiveMigrationTask.migrate).get("progress", {}))
+
+    def after_failure(self, step: Step, fault: Fault) -> Step | None:
+        """If it is open whether the source has moved the guest, let the destination tell."""
+        lost_sight = step is LiveMigrationTask.migrate and leaves_open(fault)
+        return LiveMigrationTask.finish_at_destination if lost_sight else None
+
+    def abort(self, step: Step) -> None:
+        """Have the source abort the move, if it has this action's in hand."""
+        host = source(self)
+        if host:
+            self.compute.live_migration_abort(self.ctxt, host, self.action.id, self.instance.uuid)
+
+    @property
+    def options(self) -> MigrationOptions:
+        """How to migrate."""
+        return msgspec.convert(self.action.args["options"], MigrationOptions)

@@ -1,0 +1,301 @@
+"""What hosts report is compared with what the database says, and nothing is guessed."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from minova.conductor.leases import Leases
+from minova.conductor.reconcile import Reconciler
+from minova.db import models
+from minova.db.queries import COMPUTE
+from minova.objects import HostDirective, HostReport, utcnow
+from minova.states import (
+    MigrationStatus,
+    MigrationType,
+    PowerState,
+    TaskState,
+    Verb,
+    VmState,
+)
+from tests.unit.conductor.rig import INSTANCE, Rig, a_guest, a_report
+
+
+class Noted:
+    """Stands in for the leases, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.renewed: list[tuple[str, int]] = []
+        self.returned: list[tuple[str, tuple[tuple[str, int], ...]]] = []
+
+    def renew_orders(self, orders: Sequence[tuple[str, int]]) -> None:
+        self.renewed.extend(orders)
+
+    def host_returned(self, host: str, held: Sequence[tuple[str, int]]) -> None:
+        self.returned.append((host, tuple(held)))
+
+
+@pytest.fixture
+def leases() -> Noted:
+    return Noted()
+
+
+@pytest.fixture
+def reconciler(rig: Rig, leases: Noted) -> Reconciler:
+    rig.settle()
+    return Reconciler(rig.database, rig.services.scheduler, cast("Leases", leases))
+
+
+def state(rig: Rig) -> tuple[VmState, PowerState]:
+    return rig.instance.vm_state, rig.instance.power_state
+
+
+def moved(rig: Rig, kind: MigrationType, status: MigrationStatus, source: str, dest: str, *, age: int = 0) -> None:
+    """Let there have been a migration of the instance, so many minutes ago."""
+
+    def work(session: Any) -> None:
+        when = utcnow() - timedelta(minutes=age)
+        uuid = f"migration-{age}"
+        action = models.Action(
+            id=uuid,
+            verb=Verb.MIGRATE,
+            instance_uuid=INSTANCE,
+            status="succeeded",
+            step="complete",
+            owner="",
+            lease_expires_at=when,
+            heard_at=when,
+            previous_vm_state=VmState.ACTIVE,
+            cancel_requested=False,
+            args={},
+            data={},
+            request_id="",
+            user="",
+            submitted_at=when,
+        )
+        session.add(action)
+        session.flush()
+        session.add(
+            models.Migration(
+                uuid=uuid,
+                instance_uuid=INSTANCE,
+                action_id=uuid,
+                migration_type=kind,
+                status=status,
+                source_host=source,
+                dest_host=dest,
+                progress={},
+                created_at=when,
+                updated_at=when,
+            )
+        )
+
+    rig.database.write(work)
+
+
+# The host itself.
+
+
+def test_report_registers_a_host_that_is_new(rig: Rig, reconciler: Reconciler) -> None:
+    assert reconciler.take(a_report("new", started=True)) == HostDirective()
+    with rig.database.read() as session:
+        service = session.get_one(models.Service, (COMPUTE, "new"))
+        node = session.get_one(models.ComputeNode, "new")
+    assert (service.enabled, service.forced_down, service.draining) == (True, False, False)
+    assert (node.vcpus, node.memory_mb, node.disk_gb, node.vcpus_used) == (8, 8192, 100, 0)
+
+
+def test_report_is_the_heartbeat(rig: Rig, reconciler: Reconciler) -> None:
+    rig.change(models.Service, (COMPUTE, "host2"), last_seen_at=utcnow() - timedelta(days=1))
+    reconciler.take(a_report("host2"))
+    with rig.database.read() as session:
+        assert session.get_one(models.Service, (COMPUTE, "host2")).last_seen_at > utcnow() - timedelta(minutes=1)
+
+
+def test_orders_in_hand_are_renewed(reconciler: Reconciler, leases: Noted) -> None:
+    reconciler.take(a_report("host1", a_guest(), orders=(("action", 3),)))
+    assert (leases.renewed, leases.returned) == ([("action", 3)], [])
+
+
+def test_host_that_has_just_started_is_sent_what_it_does_not_hold(reconciler: Reconciler, leases: Noted) -> None:
+    reconciler.take(a_report("host1", a_guest(), started=True, orders=(("action", 3),)))
+    assert leases.returned == [("host1", (("action", 3),))]
+
+
+def test_host_that_is_fenced_is_told_so_and_sent_nothing(rig: Rig, reconciler: Reconciler, leases: Noted) -> None:
+    rig.change(models.Service, (COMPUTE, "host1"), forced_down=True)
+    assert reconciler.take(a_report("host1", a_guest(), started=True)) == HostDirective(fenced=True)
+    assert leases.returned == []
+
+
+# Guests that are where they should be.
+
+
+def test_nothing_is_corrected_where_all_is_well(rig: Rig, reconciler: Reconciler) -> None:
+    before = rig.instance.updated_at
+    assert reconciler.take(a_report("host1", a_guest())) == HostDirective()
+    assert rig.instance.updated_at == before
+    assert rig.faults() == []
+
+
+@pytest.mark.parametrize(
+    ("power_state", "vm_state"),
+    [
+        (PowerState.SHUTDOWN, VmState.STOPPED),
+        (PowerState.PAUSED, VmState.PAUSED),
+        (PowerState.CRASHED, VmState.ERROR),
+    ],
+)
+def test_power_state_is_what_the_host_says(
+    rig: Rig, reconciler: Reconciler, power_state: PowerState, vm_state: VmState
+) -> None:
+    reconciler.take(a_report("host1", a_guest(power_state)))
+    assert state(rig) == (vm_state, power_state)
+
+
+def test_guest_that_is_gone_leaves_its_instance_in_error(rig: Rig, reconciler: Reconciler) -> None:
+    reconciler.take(a_report("host1"))
+    assert state(rig) == (VmState.ERROR, PowerState.NOSTATE)
+    assert rig.instance.host == "host1"
+    assert rig.faults() == [("GuestNotFound", "host host1 reports no such guest")]
+    rig.settle()
+    reconciler.take(a_report("host1"))
+    assert len(rig.faults()) == 1
+
+
+def test_guest_that_reappears_is_counted_on_again(rig: Rig, reconciler: Reconciler) -> None:
+    reconciler.take(a_report("host1"))
+    rig.settle()
+    reconciler.take(a_report("host1", a_guest()))
+    assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
+
+
+def test_instance_that_is_being_worked_on_is_left_alone(rig: Rig, reconciler: Reconciler) -> None:
+    rig.change(models.Instance, INSTANCE, task_state=TaskState.REBOOTING)
+    reconciler.take(a_report("host1"))
+    assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
+
+
+def test_report_that_may_be_older_than_the_last_change_is_not_believed(rig: Rig, reconciler: Reconciler) -> None:
+    rig.change(models.Instance, INSTANCE, updated_at=utcnow())
+    reconciler.take(a_report("host1"))
+    assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
+    reconciler.take(a_report("host1"))
+    assert state(rig) == (VmState.ERROR, PowerState.NOSTATE)
+
+
+def test_first_report_of_a_host_is_not_evidence(rig: Rig, reconciler: Reconciler) -> None:
+    rig.change(models.Instance, INSTANCE, host="new")
+    reconciler.take(a_report("new", started=True))
+    assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
+
+
+def test_fenced_host_is_not_believed(rig: Rig, reconciler: Reconciler) -> None:
+    rig.change(models.Service, (COMPUTE, "host1"), forced_down=True)
+    reconciler.take(a_report("host1"))
+    assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
+
+
+# Live migrations that nobody waits for.
+
+
+def test_migration_of_an_instance_at_rest_is_aborted(rig: Rig, reconciler: Reconciler) -> None:
+    report = a_report("host1", a_guest(migrating_to="host2"))
+    assert reconciler.take(report) == HostDirective(abort=(INSTANCE,))
+
+
+def test_migration_that_an_action_waits_for_goes_on(rig: Rig, reconciler: Reconciler) -> None:
+    rig.change(models.Instance, INSTANCE, task_state=TaskState.MIGRATING)
+    assert reconciler.take(a_report("host1", a_guest(migrating_to="host2"))) == HostDirective()
+
+
+# Guests that are where they should not be.
+
+KEEP: tuple[str, ...] = ()
+DESTROY = (INSTANCE,)
+LIVE, COLD, EVACUATION = MigrationType.LIVE, MigrationType.COLD, MigrationType.EVACUATION
+COMPLETED, FAILED, ERROR = MigrationStatus.COMPLETED, MigrationStatus.FAILED, MigrationStatus.ERROR
+
+
+@pytest.mark.parametrize(
+    ("move", "destroy"),
+    [
+        ((EVACUATION, COMPLETED, "host2", "host1"), DESTROY),
+        ((LIVE, COMPLETED, "host2", "host1"), DESTROY),
+        # It may be the only copy: the source was silent when the migration was given up.
+        ((LIVE, FAILED, "host1", "host2"), KEEP),
+        ((LIVE, ERROR, "host1", "host2"), KEEP),
+        ((COLD, ERROR, "host1", "host2"), KEEP),
+        # The source said that the guest had left, and the destination that it had not arrived.
+        ((LIVE, ERROR, "host2", "host1"), KEEP),
+        # What an evacuation has made before it was given up is no more than that.
+        ((EVACUATION, FAILED, "host1", "host2"), DESTROY),
+        ((EVACUATION, ERROR, "host1", "host2"), DESTROY),
+        ((EVACUATION, COMPLETED, "host3", "host1"), KEEP),
+    ],
+)
+def test_copy_on_another_host_is_destroyed_only_if_it_cannot_be_the_one_that_counts(
+    rig: Rig,
+    reconciler: Reconciler,
+    move: tuple[MigrationType, MigrationStatus, str, str],
+    destroy: tuple[str, ...],
+) -> None:
+    moved(rig, *move)
+    assert reconciler.take(a_report("host2", a_guest())).destroy == destroy
+    assert rig.instance.host == "host1"
+
+
+def test_latest_migration_of_a_host_counts(rig: Rig, reconciler: Reconciler) -> None:
+    moved(rig, EVACUATION, COMPLETED, "host2", "host1", age=10)
+    moved(rig, LIVE, FAILED, "host1", "host2", age=5)
+    moved(rig, LIVE, COMPLETED, "host3", "host1", age=1)
+    assert reconciler.take(a_report("host2", a_guest())).destroy == KEEP
+
+
+def test_nothing_is_destroyed_while_an_action_runs(rig: Rig, reconciler: Reconciler) -> None:
+    moved(rig, EVACUATION, COMPLETED, "host2", "host1")
+    rig.change(models.Instance, INSTANCE, task_state=TaskState.REBUILDING)
+    assert reconciler.take(a_report("host2", a_guest())).destroy == KEEP
+
+
+@pytest.mark.parametrize(
+    "values", [{"vm_state": VmState.DELETED, "host": None}, {"vm_state": VmState.ERROR, "host": None}]
+)
+def test_guest_of_a_deleted_or_never_booted_instance_is_destroyed(
+    rig: Rig, reconciler: Reconciler, values: dict[str, Any]
+) -> None:
+    rig.change(models.Instance, INSTANCE, **values)
+    assert reconciler.take(a_report("host2", a_guest())).destroy == DESTROY
+
+
+def test_fenced_host_has_to_destroy_what_lives_elsewhere(rig: Rig, reconciler: Reconciler) -> None:
+    moved(rig, EVACUATION, COMPLETED, "host2", "host1")
+    rig.change(models.Service, (COMPUTE, "host2"), forced_down=True)
+    assert reconciler.take(a_report("host2", a_guest())) == HostDirective(fenced=True, destroy=DESTROY)
+
+
+def test_guest_that_is_no_instance_is_left_alone(reconciler: Reconciler, caplog: pytest.LogCaptureFixture) -> None:
+    stranger = a_guest()
+    object.__setattr__(stranger, "uuid", "stranger")
+    assert reconciler.take(a_report("host2", stranger)).destroy == KEEP
+    assert "stranger" in caplog.text
+
+
+def test_guest_that_its_own_host_has_lost_is_adopted_where_it_turns_up(rig: Rig, reconciler: Reconciler) -> None:
+    moved(rig, LIVE, FAILED, "host1", "host2")
+    report: HostReport = a_report("host2", a_guest())
+    assert reconciler.take(report).destroy == KEEP
+    assert rig.instance.host == "host1"
+    reconciler.take(a_report("host1"))
+    assert reconciler.take(report).destroy == KEEP
+    assert (rig.instance.host, *state(rig)) == ("host2", VmState.ACTIVE, PowerState.RUNNING)
+    assert rig.rooms() == ["host2"]
+
+
+def test_fenced_host_adopts_nothing(rig: Rig, reconciler: Reconciler) -> None:
+    moved(rig, LIVE, FAILED, "host1", "host2")
+    rig.change(models.Service, (COMPUTE, "host2"), forced_down=True)
+    rig.change(models.Instance, INSTANCE, vm_state=VmState.ERROR, power_state=PowerState.NOSTATE)
+    reconciler.take(a_report("host2", a_guest()))
+    assert rig.instance.host == "host1"
