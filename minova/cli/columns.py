@@ -1,0 +1,245 @@
+"""What is shown of each kind of object: its columns, and how a value reads to people and to programs."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from cliff.columns import FormattableColumn
+
+from minova.objects import Action, ActionEvent, Fault, Host, Instance, Migration, MigrationProgress, Service
+from minova.states import MigrationStatus
+
+T = TypeVar("T")
+Columns = Mapping[str, Callable[[T], object]]
+"""Column name to what it shows of an object, in order."""
+
+MIB = 2**20
+
+
+class Cell(FormattableColumn[Any]):
+    """A value that programs get as it is, and people as ``text``."""
+
+    def __init__(self, value: object, text: str) -> None:
+        super().__init__(value)
+        self._text = text
+
+    def human_readable(self) -> str:
+        """Return the text."""
+        return self._text
+
+    def __lt__(self, other: object) -> bool:
+        """Sort by value; nothing comes last."""
+        if not isinstance(other, Cell):
+            return NotImplemented
+        return bool((self._value is None, self._value) < (other._value is None, other._value))
+
+
+def row(columns: Columns[T], item: T) -> tuple[object, ...]:
+    """Return what the columns show of ``item``."""
+    return tuple(show(item) for show in columns.values())
+
+
+def optional(value: str | None) -> Cell:
+    """Show what may be missing."""
+    return Cell(None if value is None else str(value), value or "-")
+
+
+def flag(value: bool) -> Cell:
+    """Show a yes or no."""
+    return Cell(value, "yes" if value else "no")
+
+
+def mib(value: int) -> Cell:
+    """Show an amount that is given in MiB."""
+    return Cell(value, f"{value} MiB")
+
+
+def gib(value: int) -> Cell:
+    """Show an amount that is given in GiB."""
+    return Cell(value, f"{value} GiB")
+
+
+def size(value: int) -> Cell:
+    """Show an amount that is given in bytes."""
+    return Cell(value, f"{value / MIB:.0f} MiB")
+
+
+def rate(value: int) -> Cell:
+    """Show bytes per second."""
+    return Cell(value, f"{value / MIB:.0f} MiB/s")
+
+
+def when(value: datetime | None) -> Cell:
+    """Show a time in UTC, to the second."""
+    return optional(value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if value else None)
+
+
+def duration(seconds: float | None) -> Cell:
+    """Show seconds; as milliseconds if they are few."""
+    if seconds is None:
+        return optional(None)
+    text = f"{seconds * 1000:.0f} ms" if abs(seconds) < 1 else f"{seconds:.1f} s"
+    return Cell(round(seconds, 3), text)
+
+
+def _lasted(action: Action) -> Cell:
+    return duration((action.finished_at - action.submitted_at).total_seconds() if action.finished_at else None)
+
+
+def _copied(migration: Migration) -> Cell:
+    if not migration.progress.total_bytes:
+        return optional(None)
+    # The last report of the progress may be older than the end.
+    share = 1.0 if migration.status is MigrationStatus.COMPLETED else copied_share(migration.progress)
+    return Cell(round(share, 3), f"{share:.0%}")
+
+
+def copied_share(progress: MigrationProgress) -> float:
+    """Return how much of the guest is at the destination, from 0 to 1; falls when the guest dirties memory."""
+    return min(1.0, max(0.0, 1 - progress.remaining_bytes / progress.total_bytes)) if progress.total_bytes else 0.0
+
+
+def offset_ms(action: Action, event: ActionEvent) -> float:
+    """Return the milliseconds from the submission of ``action`` to the start of ``event``.
+
+    Negative, if the clocks of their hosts differ.
+    """
+    return _milliseconds(event.started_at - action.submitted_at)
+
+
+def lasted_ms(event: ActionEvent) -> float:
+    """Return the milliseconds that ``event`` took."""
+    return _milliseconds(event.finished_at - event.started_at)
+
+
+def _milliseconds(difference: timedelta) -> float:
+    # Adding zero turns a negative zero into a plain one.
+    return round(difference.total_seconds() * 1000, 1) + 0.0
+
+
+INSTANCE_ROW: Columns[Instance] = {
+    "name": lambda item: item.name,
+    "uuid": lambda item: item.uuid,
+    "host": lambda item: optional(item.host),
+    "state": lambda item: item.vm_state.value,
+    "task": lambda item: optional(item.task_state),
+    "power": lambda item: item.power_state.value,
+    "vcpus": lambda item: item.vcpus,
+    "memory": lambda item: mib(item.memory_mb),
+    "disk": lambda item: gib(item.disk_gb),
+}
+
+INSTANCE: Columns[Instance] = {
+    **INSTANCE_ROW,
+    "created": lambda item: when(item.created_at),
+    "updated": lambda item: when(item.updated_at),
+}
+
+FAULT: Columns[Fault] = {
+    "created": lambda item: when(item.created_at),
+    "code": lambda item: item.code,
+    "message": lambda item: item.message,
+    "host": lambda item: optional(item.host),
+    "action": lambda item: optional(item.action_id),
+}
+
+FAULT_DETAILED: Columns[Fault] = {**FAULT, "details": lambda item: optional(item.details)}
+
+ACTION_ROW: Columns[Action] = {
+    "id": lambda item: item.id,
+    "verb": lambda item: item.verb.value,
+    "instance": lambda item: item.instance_name,
+    "status": lambda item: item.status.value,
+    "step": lambda item: item.step,
+    "submitted": lambda item: when(item.submitted_at),
+    "duration": _lasted,
+    "error": lambda item: optional(item.error),
+}
+
+ACTION: Columns[Action] = {
+    "id": lambda item: item.id,
+    "verb": lambda item: item.verb.value,
+    "instance": lambda item: item.instance_name,
+    "instance_uuid": lambda item: item.instance_uuid,
+    "status": lambda item: item.status.value,
+    "step": lambda item: item.step,
+    "attempt": lambda item: item.attempt,
+    "error": lambda item: optional(item.error),
+    "migration": lambda item: optional(item.migration_uuid),
+    "submitted": lambda item: when(item.submitted_at),
+    "finished": lambda item: when(item.finished_at),
+    "duration": _lasted,
+    "cancel_requested": lambda item: flag(item.cancel_requested),
+    "user": lambda item: optional(item.user),
+    "owner": lambda item: optional(item.owner),
+    "request": lambda item: item.request_id,
+}
+
+TRACE: Columns[tuple[Action, ActionEvent]] = {
+    "step": lambda item: item[1].step,
+    "hop": lambda item: item[1].hop.value,
+    "service": lambda item: item[1].service,
+    "attempt": lambda item: item[1].attempt,
+    "start_ms": lambda item: offset_ms(*item),
+    "duration_ms": lambda item: lasted_ms(item[1]),
+    "result": lambda item: item[1].result.value,
+    "message": lambda item: optional(item[1].message),
+}
+
+MIGRATION_ROW: Columns[Migration] = {
+    "uuid": lambda item: item.uuid,
+    "instance": lambda item: item.instance_name,
+    "type": lambda item: item.migration_type.value,
+    "status": lambda item: item.status.value,
+    "source": lambda item: item.source_host,
+    "destination": lambda item: item.dest_host,
+    "copied": _copied,
+    "created": lambda item: when(item.created_at),
+}
+
+MIGRATION: Columns[Migration] = {
+    **MIGRATION_ROW,
+    "updated": lambda item: when(item.updated_at),
+    "action": lambda item: item.action_id,
+    "instance_uuid": lambda item: item.instance_uuid,
+    "total": lambda item: size(item.progress.total_bytes),
+    "done": lambda item: size(item.progress.done_bytes),
+    "remaining": lambda item: size(item.progress.remaining_bytes),
+    "dirty_rate": lambda item: rate(item.progress.dirty_rate),
+    "bandwidth": lambda item: rate(item.progress.bandwidth),
+    "iteration": lambda item: item.progress.iteration,
+    "elapsed": lambda item: duration(item.progress.elapsed),
+}
+
+HOST_ROW: Columns[Host] = {
+    "host": lambda item: item.host,
+    "state": lambda item: item.state.value,
+    "enabled": lambda item: flag(item.enabled),
+    "draining": lambda item: flag(item.draining),
+    "instances": lambda item: item.instances,
+    "vcpus_used": lambda item: item.vcpus_used,
+    "vcpus": lambda item: item.vcpus,
+    "memory_used": lambda item: mib(item.memory_mb_used),
+    "memory": lambda item: mib(item.memory_mb),
+    "disk_used": lambda item: gib(item.disk_gb_used),
+    "disk": lambda item: gib(item.disk_gb),
+}
+
+HOST: Columns[Host] = {
+    **HOST_ROW,
+    "hypervisor": lambda item: item.hypervisor_type,
+    "cpu_model": lambda item: optional(item.cpu_model),
+}
+
+SERVICE: Columns[Service] = {
+    "host": lambda item: item.host,
+    "binary": lambda item: item.binary,
+    "state": lambda item: item.state.value,
+    "enabled": lambda item: flag(item.enabled),
+    "forced_down": lambda item: flag(item.forced_down),
+    "draining": lambda item: flag(item.draining),
+    "reason": lambda item: optional(item.disabled_reason),
+    "rpc_version": lambda item: item.rpc_version,
+    "started": lambda item: when(item.started_at),
+    "last_seen": lambda item: when(item.last_seen_at),
+}
