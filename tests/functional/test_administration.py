@@ -1,0 +1,279 @@
+"""What operators say of services, hosts and instances."""
+
+from collections.abc import Callable
+
+import pytest
+
+from minova.exception import HostNotFound, HostUnusable, InstanceNotFound, InvalidInput, ServiceNotFound
+from minova.objects import Action, MigrationOptions, Service
+from minova.states import ActionStatus, HostState, MigrationStatus, PowerState, Verb, VmState
+from tests.fixtures.gate import Gate
+from tests.fixtures.lab import Lab, wait_until
+
+
+def service(lab: Lab, host: str) -> Service:
+    [found] = [each for each in lab.api.list_services(lab.ctxt) if each.host == host]
+    return found
+
+
+def drain(lab: Lab, host: str) -> list[Action]:
+    """Drain a host, and wait for all that it began."""
+    return [lab.end_of(action) for action in lab.api.drain_host(lab.ctxt, host)]
+
+
+def names_on(lab: Lab, host: str) -> list[str]:
+    return [instance.name for instance in lab.api.list_instances(lab.ctxt, host)]
+
+
+# Services.
+
+
+def test_all_services_are_listed_and_up(lab: Lab) -> None:
+    listed = [(each.binary, each.state, each.enabled) for each in lab.api.list_services(lab.ctxt)]
+    assert listed == [
+        ("minova-compute", HostState.UP, True),
+        ("minova-compute", HostState.UP, True),
+        ("minova-conductor", HostState.UP, True),
+    ]
+
+
+def test_silent_service_is_unknown_and_not_down(lab: Lab) -> None:
+    lab.silence("host1")
+    assert service(lab, "host1").state is HostState.UNKNOWN
+    assert lab.api.get_host(lab.ctxt, "host1").state is HostState.UNKNOWN
+    lab.return_host("host1")
+    assert service(lab, "host1").state is HostState.UP
+
+
+def test_service_is_down_only_if_the_operator_says_so(lab: Lab) -> None:
+    down = lab.api.set_service_forced_down(lab.ctxt, "host1", True)
+    assert (down.state, down.forced_down) == (HostState.DOWN, True)
+    lab.report("host1")
+    assert service(lab, "host1").state is HostState.DOWN
+    up = lab.api.set_service_forced_down(lab.ctxt, "host1", False)
+    assert (up.state, up.forced_down) == (HostState.UP, False)
+
+
+def test_host_that_is_forced_down_gets_nothing_and_takes_orders_again_afterwards(lab: Lab) -> None:
+    lab.api.set_service_forced_down(lab.ctxt, "host1", True)
+    lab.report("host1")
+    assert lab.boot("vm1").host == "host2"
+    with pytest.raises(HostUnusable, match="it is down"):
+        lab.boot("vm2", host="host1")
+    lab.api.set_service_forced_down(lab.ctxt, "host1", False)
+    lab.report("host1")
+    assert lab.boot("vm2", host="host1").vm_state is VmState.ACTIVE
+
+
+def test_disabled_service_keeps_its_instances_and_gets_no_more(lab: Lab) -> None:
+    lab.boot("old", host="host1")
+    disabled = lab.api.set_service_enabled(lab.ctxt, "host1", False, "a new disk")
+    assert (disabled.enabled, disabled.disabled_reason, disabled.state) == (False, "a new disk", HostState.UP)
+    assert [lab.boot(f"new{number}").host for number in range(2)] == ["host2", "host2"]
+    lab.succeed(lab.api.stop_instance(lab.ctxt, "old"))
+    with pytest.raises(HostUnusable, match="its service is disabled"):
+        lab.boot("new2", host="host1")
+    enabled = lab.api.set_service_enabled(lab.ctxt, "host1", True)
+    assert (enabled.enabled, enabled.disabled_reason) == (True, "")
+    assert lab.boot("new2", host="host1").host == "host1"
+
+
+def test_report_of_a_host_does_not_undo_what_the_operator_said(lab: Lab) -> None:
+    lab.api.set_service_enabled(lab.ctxt, "host1", False, "why")
+    lab.api.drain_host(lab.ctxt, "host1")
+    lab.stop_compute("host1")
+    lab.return_host("host1")
+    now = service(lab, "host1")
+    assert (now.enabled, now.disabled_reason, now.draining) == (False, "why", True)
+
+
+@pytest.mark.parametrize("host", ["host9", ""])
+def test_service_that_does_not_exist_is_refused(lab: Lab, host: str) -> None:
+    with pytest.raises(ServiceNotFound, match=f"no such service: minova-compute on {host}"):
+        lab.api.set_service_enabled(lab.ctxt, host, False)
+    with pytest.raises(ServiceNotFound):
+        lab.api.set_service_forced_down(lab.ctxt, host, True)
+
+
+# Draining.
+
+
+def test_drained_host_is_emptied_and_gets_no_more(lab: Lab) -> None:
+    lab.boot("running", host="host1")
+    lab.boot("paused", host="host1")
+    lab.succeed(lab.api.pause_instance(lab.ctxt, "paused"))
+    lab.boot("stopped", host="host1")
+    lab.succeed(lab.api.stop_instance(lab.ctxt, "stopped"))
+    lab.boot("elsewhere", host="host2")
+    actions = drain(lab, "host1")
+    assert {action.instance_name: action.verb for action in actions} == {
+        "running": Verb.LIVE_MIGRATE,
+        "paused": Verb.LIVE_MIGRATE,
+        "stopped": Verb.MIGRATE,
+    }
+    assert {action.status for action in actions} == {ActionStatus.SUCCEEDED}
+    assert names_on(lab, "host1") == []
+    assert names_on(lab, "host2") == ["elsewhere", "paused", "running", "stopped"]
+    states = {each.name: each.vm_state for each in lab.api.list_instances(lab.ctxt)}
+    assert (states["running"], states["paused"], states["stopped"]) == ("active", "paused", "stopped")
+    with pytest.raises(HostUnusable, match="it is being drained"):
+        lab.boot("new", host="host1")
+
+
+def test_undrained_host_gets_instances_again(lab: Lab) -> None:
+    drain(lab, "host1")
+    assert lab.api.get_host(lab.ctxt, "host1").draining
+    assert not lab.api.undrain_host(lab.ctxt, "host1").draining
+    assert lab.boot(host="host1").host == "host1"
+
+
+def test_instance_that_cannot_be_moved_stays_and_gets_a_fault(lab: Lab) -> None:
+    lab.boot("broken", host="host1")
+    lab.api.reset_instance_state(lab.ctxt, "broken", "error")
+    lab.boot("fine", host="host1")
+    assert [action.instance_name for action in drain(lab, "host1")] == ["fine"]
+    assert (names_on(lab, "host1"), names_on(lab, "host2")) == (["broken"], ["fine"])
+    fault = lab.fault("broken")
+    assert (fault.code, fault.action_id) == ("NotDrained", None)
+    assert fault.message.startswith("it stays on a host that is drained: cannot migrate instance broken: it is error")
+
+
+def test_nobody_is_moved_when_there_is_no_room_elsewhere(lab: Lab) -> None:
+    lab.boot(host="host1")
+    lab.api.set_service_enabled(lab.ctxt, "host2", False)
+    assert lab.api.drain_host(lab.ctxt, "host1") == []
+    assert lab.instance().host == "host1"
+    assert "enabled refused 1" in lab.fault().message
+
+
+def test_instance_that_is_busy_stays_and_gets_a_fault(lab: Lab, gate: Callable[[str], Gate]) -> None:
+    lab.boot(host="host1")
+    reboot = gate("reboot")
+    action = lab.api.reboot_instance(lab.ctxt, "vm", False)
+    reboot.wait()
+    assert lab.api.drain_host(lab.ctxt, "host1") == []
+    assert f"instance vm is busy (rebooting, action {action.id})" in lab.fault().message
+    reboot.open()
+    lab.succeed(action)
+    assert [lab.end_of(each).status for each in lab.api.drain_host(lab.ctxt, "host1")] == [ActionStatus.SUCCEEDED]
+    assert lab.instance().host == "host2"
+
+
+def test_host_that_does_not_exist_is_not_drained(lab: Lab) -> None:
+    for request in (lab.api.drain_host, lab.api.undrain_host, lab.api.get_host):
+        with pytest.raises(HostNotFound, match="no such host: host9"):
+            request(lab.ctxt, "host9")
+
+
+# Resetting an instance's state.
+
+
+@pytest.mark.parametrize("state", [VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.ERROR])
+def test_state_is_what_the_operator_says(lab: Lab, state: VmState) -> None:
+    before = lab.boot()
+    reset = lab.api.reset_instance_state(lab.ctxt, "vm", state)
+    assert (reset.vm_state, reset.task_state, reset.host) == (state, None, before.host)
+
+
+@pytest.mark.parametrize("state", ["deleted", "building", "nonsense", "", "ACTIVE"])
+def test_state_to_which_nothing_can_be_reset_is_refused(lab: Lab, state: str) -> None:
+    before = lab.boot()
+    with pytest.raises(InvalidInput, match="choose one of active, stopped, paused, error"):
+        lab.api.reset_instance_state(lab.ctxt, "vm", state)
+    assert lab.instance() == before
+
+
+def test_instance_without_a_guest_cannot_be_called_alive(lab: Lab) -> None:
+    lab.set("fake", failures=["spawn"])
+    lab.fail(lab.api.boot_instance(lab.ctxt, lab.request()))
+    with pytest.raises(InvalidInput, match="instance vm has no guest on any host: it cannot be active"):
+        lab.api.reset_instance_state(lab.ctxt, "vm", "active")
+    assert lab.api.reset_instance_state(lab.ctxt, "vm", "error").vm_state is VmState.ERROR
+
+
+def test_reset_ends_a_running_action_and_its_late_outcome_changes_nothing(
+    lab: Lab, gate: Callable[[str], Gate]
+) -> None:
+    instance = lab.boot()
+    power_off = gate("power_off")
+    action = lab.api.stop_instance(lab.ctxt, "vm")
+    power_off.wait()
+    reset = lab.api.reset_instance_state(lab.ctxt, "vm", "error")
+    assert (reset.vm_state, reset.task_state) == (VmState.ERROR, None)
+    ended = lab.api.get_action(lab.ctxt, action.id)
+    assert (ended.status, ended.error) == (ActionStatus.FAILED, "the operator reset the instance's state")
+    power_off.open()
+    lab.wait_until_idle(str(instance.host))
+    after = lab.instance()
+    assert (after.vm_state, after.task_state) == (VmState.ERROR, None)
+    assert lab.api.get_action(lab.ctxt, action.id) == ended
+    lab.succeed(lab.api.reboot_instance(lab.ctxt, "vm", True))
+
+
+def migrate_slowly(lab: Lab, name: str = "vm", *, until: MigrationStatus = MigrationStatus.RUNNING) -> Action:
+    """Start a live migration that does not end by itself, and wait until it has come so far."""
+    lab.set("fake", migration_dirty_rate=4000.0, migration_bandwidth=2000.0)
+    action = lab.api.live_migrate_instance(lab.ctxt, name, None, MigrationOptions())
+    wait_until(lambda: lab.migration(action).status is until, f"a migration that is {until}")
+    return action
+
+
+def test_reset_during_a_live_migration_stops_it(lab: Lab) -> None:
+    before = lab.boot(host="host1")
+    action = migrate_slowly(lab)
+    lab.api.reset_instance_state(lab.ctxt, "vm", "active")
+    assert lab.end_of(action).status is ActionStatus.FAILED
+    assert lab.migration(action).status is MigrationStatus.ERROR
+    lab.wait_until_idle("host1")
+    for host in ("host1", "host2"):
+        lab.report(host)
+    after = lab.instance()
+    assert (after.vm_state, after.power_state, after.host) == (VmState.ACTIVE, PowerState.RUNNING, "host1")
+    assert lab.guest("host1", before.uuid) is not None
+    assert lab.api.get_host(lab.ctxt, "host2").vcpus_used == 0
+
+
+def test_reset_while_a_live_migration_is_queued_keeps_it_from_beginning(lab: Lab) -> None:
+    moving, waiting = lab.boot("moving", host="host1"), lab.boot("waiting", host="host1")
+    first = migrate_slowly(lab, "moving")
+    migrate_slowly(lab, "waiting", until=MigrationStatus.QUEUED)
+    lab.api.reset_instance_state(lab.ctxt, "waiting", "active")
+    wait_until(
+        lambda: [task.subject for task in lab.activity("host1").tasks] == [moving.uuid], "the end of the queued one"
+    )
+    lab.api.cancel_action(lab.ctxt, first.id)
+    assert lab.end_of(first).status is ActionStatus.CANCELLED
+    after = lab.instance("waiting")
+    assert (after.host, after.vm_state) == (waiting.host, VmState.ACTIVE)
+
+
+def test_guest_that_moved_just_as_its_state_was_reset_survives_and_is_found(
+    lab: Lab, gate: Callable[[str], Gate]
+) -> None:
+    before = lab.boot(host="host1")
+    live_migration = gate("live_migration")
+    lab.api.live_migrate_instance(lab.ctxt, "vm", None, MigrationOptions())
+    live_migration.wait()
+    lab.api.reset_instance_state(lab.ctxt, "vm", "active")
+    lab.guest_file("host1", before.uuid).rename(lab.guest_file("host2", before.uuid))
+    live_migration.open()
+    lab.wait_until_idle("host1")
+    for host in ("host2", "host1", "host2"):
+        lab.report(host)
+    after = lab.instance()
+    assert (after.host, after.vm_state) == ("host2", VmState.ACTIVE)
+    assert lab.guest("host2", before.uuid) is not None
+
+
+def test_instance_whose_guest_is_gone_does_not_stay_what_it_was_reset_to(lab: Lab) -> None:
+    before = lab.boot()
+    lab.guest_file(str(before.host), before.uuid).unlink()
+    lab.report(str(before.host))
+    lab.api.reset_instance_state(lab.ctxt, "vm", "active")
+    lab.report(str(before.host))
+    assert lab.instance().vm_state is VmState.ERROR
+
+
+def test_unknown_instance_is_not_reset(lab: Lab) -> None:
+    with pytest.raises(InstanceNotFound, match="no such instance: vm"):
+        lab.api.reset_instance_state(lab.ctxt, "vm", "error")

@@ -1,0 +1,179 @@
+"""Peers of an older version: what they can do is done, what they cannot is refused, and who holds them is told."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+from oslo_messaging._drivers import impl_fake
+from sqlalchemy.orm import Session
+
+from minova.db import models
+from minova.db.queries import COMPUTE
+from minova.exception import PeerTooOld
+from minova.objects import Action, MigrationOptions, Pin, utcnow
+from minova.states import ActionStatus, MigrationStatus, VmState
+from tests.fixtures.lab import Lab, wait_until
+
+Messages = list[dict[str, Any]]
+
+
+@pytest.fixture
+def messages(monkeypatch: pytest.MonkeyPatch) -> Messages:
+    """Record what is sent."""
+    sent: Messages = []
+    real = impl_fake.FakeExchange.deliver_message
+
+    def deliver(exchange: Any, topic: str, ctxt: Any, message: dict[str, Any], **more: Any) -> None:
+        sent.append(message)
+        real(exchange, topic, ctxt, message, **more)
+
+    monkeypatch.setattr(impl_fake.FakeExchange, "deliver_message", deliver)
+    return sent
+
+
+@pytest.fixture
+def pinned(conf: cfg.ConfigOpts) -> None:
+    """Hold the messages to computes at the first version."""
+    conf.set_override("compute", "1.0", "upgrade_levels")
+
+
+def register(lab: Lab, host: str, rpc_version: str, seconds_ago: float = 0) -> None:
+    """Let a compute of a version be registered, or change the one that is."""
+
+    def write(session: Session) -> None:
+        now = utcnow()
+        row = session.get(models.Service, (COMPUTE, host)) or models.Service(binary=COMPUTE, host=host, started_at=now)
+        row.rpc_version, row.last_seen_at = rpc_version, now - timedelta(seconds=seconds_ago)
+        session.add(row)
+
+    lab.database.write(write)
+
+
+def migrate(lab: Lab, **options: Any) -> Action:
+    return lab.api.live_migrate_instance(lab.ctxt, "vm", None, MigrationOptions(**options))
+
+
+def migrate_slowly(lab: Lab) -> str:
+    """Start a live migration that does not end by itself, and return its UUID once it copies."""
+    lab.set("fake", migration_dirty_rate=4000.0, migration_bandwidth=2000.0)
+    action = migrate(lab)
+    return str(
+        wait_until(
+            lambda: (now := lab.migration(action)).status is MigrationStatus.RUNNING and now.uuid,
+            "the start of the migration",
+        )
+    )
+
+
+def abort(lab: Lab, migration: str) -> None:
+    action = lab.end_of(lab.api.abort_migration(lab.ctxt, migration))
+    assert action.status is ActionStatus.CANCELLED
+
+
+def compute_pin(lab: Lab) -> Pin:
+    [pin] = lab.cluster.control("conductor").get_versions(lab.ctxt, None).pins
+    return pin
+
+
+def sent(messages: Messages, method: str) -> dict[str, Any]:
+    [message] = [message for message in messages if message["method"] == method]
+    return message
+
+
+def test_without_a_pin_the_newest_message_is_sent(lab: Lab, messages: Messages) -> None:
+    lab.boot()
+    lab.succeed(migrate(lab, bandwidth_mib=500))
+    message = sent(messages, "live_migration")
+    assert message["version"] == "1.1"
+    assert message["args"]["options"]["minova.data"] == {"block_migration": False, "bandwidth_mib": 500}
+
+
+@pytest.mark.parametrize("block_migration", [False, True])
+def test_old_peers_migrate_without_options(pinned: None, lab: Lab, messages: Messages, block_migration: bool) -> None:
+    before = lab.boot()
+    lab.succeed(migrate(lab, block_migration=block_migration))
+    message = sent(messages, "live_migration")
+    assert message["version"] == "1.0"
+    assert "options" not in message["args"]
+    assert message["args"]["block_migration"] is block_migration
+    assert lab.instance().host != before.host
+
+
+def test_bandwidth_that_old_peers_do_not_know_is_refused_and_undone(pinned: None, lab: Lab, messages: Messages) -> None:
+    before = lab.boot()
+    action = lab.fail(migrate(lab, bandwidth_mib=10))
+    assert action.error == (
+        "a live migration with a bandwidth limit needs RPC version 1.1, but [upgrade_levels] compute = 1.0 "
+        "holds it at 1.0: upgrade [upgrade_levels] compute = 1.0 first"
+    )
+    assert lab.fault().code == "PeerTooOld"
+    assert "live_migration" not in [message["method"] for message in messages]
+    after = lab.instance()
+    assert (after.host, after.vm_state, after.task_state) == (before.host, VmState.ACTIVE, None)
+    assert lab.migration(action).status is MigrationStatus.FAILED
+
+
+def test_old_peers_cannot_be_forced_to_complete(pinned: None, lab: Lab) -> None:
+    lab.boot()
+    migration = migrate_slowly(lab)
+    with pytest.raises(PeerTooOld) as refusal:
+        lab.api.force_complete_migration(lab.ctxt, migration)
+    assert refusal.value.method == "compute.live_migration_force_complete"
+    assert (refusal.value.needed, refusal.value.pinned) == ("1.2", "1.0")
+    assert refusal.value.holder == "[upgrade_levels] compute = 1.0"
+    assert lab.api.get_migration(lab.ctxt, migration).status is MigrationStatus.RUNNING
+    abort(lab, migration)
+
+
+def test_oldest_live_host_holds_the_pin_and_is_named(lab: Lab) -> None:
+    register(lab, "old-host", "1.1")
+    lab.boot()
+    assert compute_pin(lab) == Pin(topic="compute", version="1.1", reason="host old-host")
+    migration = migrate_slowly(lab)
+    with pytest.raises(PeerTooOld) as refusal:
+        lab.api.force_complete_migration(lab.ctxt, migration)
+    assert "but host old-host holds it at 1.1: upgrade host old-host first" in refusal.value.message
+    abort(lab, migration)
+
+
+def test_old_host_that_is_silent_or_fenced_holds_nothing(lab: Lab) -> None:
+    register(lab, "silent-host", "1.0", seconds_ago=lab.conf.service_down_time + 1)
+    register(lab, "fenced-host", "1.0")
+    lab.api.set_service_forced_down(lab.ctxt, "fenced-host", True)
+    lab.boot()
+    assert compute_pin(lab).reason == "all live services are as new"
+
+
+def test_pin_lasts_until_it_is_resolved_anew(lab: Lab) -> None:
+    register(lab, "old-host", "1.1")
+    lab.boot()
+    register(lab, "old-host", "1.2")
+    migration = migrate_slowly(lab)
+    with pytest.raises(PeerTooOld):
+        lab.api.force_complete_migration(lab.ctxt, migration)
+    for conductor in lab.cluster.conductors:
+        conductor.reset()
+    lab.succeed(lab.api.force_complete_migration(lab.ctxt, migration))
+    assert compute_pin(lab) == Pin(topic="compute", version="1.2", reason="all live services are as new")
+
+
+def test_level_that_was_changed_counts_after_a_reset(lab: Lab, messages: Messages) -> None:
+    before = lab.boot()
+    lab.set("upgrade_levels", compute="1.0")
+    assert compute_pin(lab).version == "1.2"
+    for conductor in lab.cluster.conductors:
+        conductor.reset()
+    lab.succeed(migrate(lab))
+    assert sent(messages, "live_migration")["version"] == "1.0"
+    assert compute_pin(lab).reason == "[upgrade_levels] compute = 1.0"
+    assert lab.instance().host != before.host
+
+
+def test_compute_resolves_its_pin_of_conductors_anew(lab: Lab) -> None:
+    control = lab.cluster.control("compute")
+    lab.set("upgrade_levels", conductor="1.0")
+    lab.cluster.computes["host1"].reset()
+    lab.report("host1")
+    [pin] = control.get_versions(lab.ctxt, "host1").pins
+    assert (pin.topic, pin.reason) == ("conductor", "[upgrade_levels] conductor = 1.0")
