@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 import oslo_messaging
 
@@ -10,7 +10,7 @@ from minova.compute.rpcapi import HISTORY
 from minova.compute.work import WorkQueue
 from minova.conductor.rpcapi import ConductorAPI
 from minova.context import service_context
-from minova.exception import MinovaError
+from minova.exception import DriverError, MinovaError
 from minova.objects import HostDirective, HostReport, utcnow
 from minova.rpc.control import ControlAPI
 from minova.virt.driver import ComputeDriver
@@ -63,12 +63,16 @@ class HostReporter:
             self._report()
 
     def _report(self) -> None:
-        try:
-            with self._lock:
-                # One at a time: a report has to be made after the answer to the one before it.
-                self._obey(self._conductor.report_host(service_context(), self._make()))
-        except (MinovaError, oslo_messaging.MessagingException):
-            LOG.warning("No conductor took the report of this host")
+        # One at a time: a report has to be made after the answer to the one before it.
+        with self._lock, self._work.watched() as touched:
+            try:
+                directive = self._conductor.report_host(service_context(), self._make())
+            except DriverError:
+                LOG.warning("The hypervisor does not answer, so there is nothing to report")
+            except (MinovaError, oslo_messaging.MessagingException):
+                LOG.warning("No conductor took the report of this host")
+            else:
+                self._obey(directive, touched)
 
     def renew(self) -> None:
         """Tell the conductors that the orders in hand are being worked on."""
@@ -82,30 +86,38 @@ class HostReporter:
 
     def _make(self) -> HostReport:
         # The orders first: one that ends while the guests are listed counts as held, and is left alone.
-        orders = tuple(self._orders())
+        made_at, orders = utcnow(), tuple(self._orders())
         return HostReport(
             host=self._host,
             rpc_version=HISTORY.version,
             started_at=self._started_at,
+            made_at=made_at,
             started=not self.accepted.is_set(),
             capacity=self._driver.capacity(),
             guests=self._driver.list_guests(),
             orders=orders,
         )
 
-    def _obey(self, directive: HostDirective) -> None:
+    def _obey(self, directive: HostDirective, touched: Set[str]) -> None:
+        """Do what a conductor says; what it decided about guests in ``touched`` is out of date."""
         if directive.fenced:
             self._work.fence(True)
-        for uuid in filter(self._is_idle, directive.destroy):
-            LOG.warning("Guest %s lives elsewhere or was deleted: destroying what is left of it here", uuid)
-            self._driver.destroy(uuid)
-        for uuid in filter(self._is_idle, directive.abort):
-            LOG.warning("Guest %s migrates, but was given up: aborting that", uuid)
-            self._driver.live_migration_abort(uuid)
+        for uuid in set(directive.destroy) - touched:
+            self._clean_up(uuid, "lives elsewhere or was deleted: destroying it", self._driver.destroy)
+        for uuid in set(directive.abort) - touched:
+            self._clean_up(uuid, "migrates, but was given up: aborting that", self._driver.live_migration_abort)
         self._work.fence(directive.fenced)
         if not self.accepted.is_set():
             self.accepted.set()
             self._work.resume()
 
-    def _is_idle(self, uuid: str) -> bool:
-        return self._work.current(uuid) is None
+    def _clean_up(self, uuid: str, why: str, act: Callable[[str], None]) -> None:
+        with self._work.held(uuid) as idle:
+            if not idle:
+                return
+            LOG.warning("Guest %s %s", uuid, why)
+            try:
+                act(uuid)
+            except DriverError:
+                # One guest must not keep the host from its work: the next report brings it up again.
+                LOG.warning("Guest %s could not be cleaned up yet", uuid)

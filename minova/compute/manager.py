@@ -109,9 +109,11 @@ class ComputeManager:
             self._migrations.abort(job)
 
     @expose
-    def live_migration_force_complete(self, ctxt: RequestContext, instance_uuid: str) -> None:
-        """Pause a guest so that its live migration can end; nothing happens without one."""
-        self._driver.live_migration_force_complete(instance_uuid)
+    def live_migration_force_complete(self, ctxt: RequestContext, action_id: str, instance_uuid: str) -> None:
+        """Pause a guest so that the live migration that an action has ordered can end; no other one of the guest."""
+        job = self._work.current(instance_uuid)
+        if job is not None and job.order.action_id == action_id:
+            self._driver.live_migration_force_complete(instance_uuid)
 
     @expose
     def post_live_migration_at_destination(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:

@@ -20,6 +20,7 @@ class Outbox:
         self._conductor = conductor
         self._lock = threading.Lock()
         self._pending: list[Outcome] = []
+        self._rejected: list[Outcome] = []
 
     def deliver(self, outcome: Outcome) -> None:
         """Report an outcome; if no conductor takes it now, keep it for :meth:`retry`."""
@@ -36,9 +37,13 @@ class Outbox:
                 break
 
     def orders(self) -> list[tuple[str, int]]:
-        """Return (action id, sequence) of the orders whose outcomes are on their way."""
+        """Return (action id, sequence) of the orders whose outcomes are on their way.
+
+        An outcome that a conductor could not store is not among them: nothing would ever end its action.
+        """
         with self._lock:
-            return [(outcome.order.action_id, outcome.order.sequence) for outcome in self._pending]
+            underway = [outcome for outcome in self._pending if outcome not in self._rejected]
+        return [(outcome.order.action_id, outcome.order.sequence) for outcome in underway]
 
     def _try(self, outcome: Outcome) -> bool:
         """Report an outcome; return whether there was an answer."""
@@ -50,9 +55,11 @@ class Outbox:
         except MinovaError as error:
             # What is wrong with this one does not keep others back.
             LOG.warning("The outcome of %s was not taken yet: %s", outcome.order.step, error.message)
+            with self._lock:
+                self._rejected.append(outcome)
             return True
         with self._lock:
             # Two threads may have delivered it at once; the conductor drops what it has already.
-            if outcome in self._pending:
-                self._pending.remove(outcome)
+            self._pending = [each for each in self._pending if each is not outcome]
+            self._rejected = [each for each in self._rejected if each is not outcome]
         return True

@@ -123,18 +123,24 @@ class ComputeAPI(RPCAPI):
 
         :raises PeerTooOld: the options have no meaning for the peer.
         """
-        block_migration = options.block_migration
+        self.check_options(options)
         common = {
             "order": order,
             "instance": instance,
             "destination": destination,
-            "block_migration": block_migration,
+            "block_migration": options.block_migration,
         }
         if self.can_send_version("1.1"):
             self._cast(ctxt, host, "live_migration", "1.1", **common, options=options)
-        elif options == MigrationOptions(block_migration=block_migration):
-            self._cast(ctxt, host, "live_migration", "1.0", **common)
         else:
+            self._cast(ctxt, host, "live_migration", "1.0", **common)
+
+    def check_options(self, options: MigrationOptions) -> None:
+        """Check, before anything is done, that the computes understand how to migrate.
+
+        :raises PeerTooOld: the options have no meaning for a peer of 1.0, which knows of block migration alone.
+        """
+        if not self.can_send_version("1.1") and options != MigrationOptions(block_migration=options.block_migration):
             pin = self._pin()
             method = "a live migration with a bandwidth limit"
             raise PeerTooOld(method=method, needed="1.1", pinned=pin.version, holder=pin.reason)
@@ -143,12 +149,14 @@ class ComputeAPI(RPCAPI):
         """Cast to :meth:`minova.compute.manager.ComputeManager.live_migration_abort`."""
         self._cast(ctxt, host, "live_migration_abort", action_id=action_id, instance_uuid=instance_uuid)
 
-    def live_migration_force_complete(self, ctxt: RequestContext, host: str, instance_uuid: str) -> None:
+    def live_migration_force_complete(
+        self, ctxt: RequestContext, host: str, action_id: str, instance_uuid: str
+    ) -> None:
         """Cast to :meth:`minova.compute.manager.ComputeManager.live_migration_force_complete`.
 
         :raises PeerTooOld: no peer below 1.2 can do it.
         """
-        self._cast(ctxt, host, "live_migration_force_complete", instance_uuid=instance_uuid)
+        self._cast(ctxt, host, "live_migration_force_complete", action_id=action_id, instance_uuid=instance_uuid)
 
     def post_live_migration_at_destination(
         self, ctxt: RequestContext, host: str, order: Order, instance: Instance

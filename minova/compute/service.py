@@ -16,12 +16,11 @@ from minova.conductor.rpcapi import ConductorAPI
 from minova.rpc.control import ControlAPI, ControlEndpoint
 from minova.rpc.server import get_server
 from minova.rpc.versions import Pins
-from minova.service import Service
+from minova.service import RENEWALS_PER_LEASE, Service
 from minova.virt.driver import ComputeDriver
 
 BINARY = "minova-compute"
 _INTRODUCTION_SECONDS = 0.5
-_RENEWALS_PER_LEASE = 3
 
 
 class ComputeService(Service):
@@ -48,7 +47,7 @@ class ComputeService(Service):
         return (
             (_INTRODUCTION_SECONDS, self.reporter.introduce),
             (self._conf.report_interval, self.reporter.report),
-            (self._conf.conductor.lease / _RENEWALS_PER_LEASE, self.reporter.renew),
+            (self._conf.conductor.lease / RENEWALS_PER_LEASE, self.reporter.renew),
             (self._conf.compute.report_retry_interval, self._outbox.retry),
         )
 

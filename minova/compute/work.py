@@ -3,8 +3,9 @@
 import logging
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -41,6 +42,8 @@ class WorkQueue:
         self._deliver = deliver
         self._lock = threading.Lock()
         self._queues: dict[str, deque[Job]] = {}
+        self._held: set[str] = set()
+        self._watches: list[set[str]] = []
         self._newest: OrderedDict[str, int] = OrderedDict()
         self._paused = True
         self._stopped = False
@@ -59,16 +62,45 @@ class WorkQueue:
                 return
             queue = self._queues.setdefault(order.instance_uuid, deque())
             queue.append(job)
-            if len(queue) == 1 and not self._paused:
-                self._start(job)
+            for touched in self._watches:
+                touched.add(order.instance_uuid)
+            if len(queue) == 1:
+                self._start_next(order.instance_uuid)
 
     def resume(self) -> None:
         """Begin to work on what was taken so far."""
         with self._lock:
             if self._paused and not self._stopped:
                 self._paused = False
-                for queue in self._queues.values():
-                    self._start(queue[0])
+                for uuid in self._queues:
+                    self._start_next(uuid)
+
+    @contextmanager
+    def watched(self) -> Iterator[Set[str]]:
+        """Note the guests for which orders come in from now on: what others know of them is out of date."""
+        touched: set[str] = set()
+        with self._lock:
+            self._watches.append(touched)
+        try:
+            yield touched
+        finally:
+            with self._lock:
+                self._watches = [each for each in self._watches if each is not touched]
+
+    @contextmanager
+    def held(self, instance_uuid: str) -> Iterator[bool]:
+        """Keep a guest's orders waiting, if none is in hand already; say whether that is so."""
+        with self._lock:
+            idle = instance_uuid not in self._queues and instance_uuid not in self._held
+            if idle:
+                self._held.add(instance_uuid)
+        try:
+            yield idle
+        finally:
+            if idle:
+                with self._lock:
+                    self._held.discard(instance_uuid)
+                    self._start_next(instance_uuid)
 
     def fence(self, fenced: bool) -> None:
         """Refuse all work from now on, or no longer."""
@@ -120,8 +152,10 @@ class WorkQueue:
                 return True
         return False
 
-    def _start(self, job: Job) -> None:
-        job.pool.submit(self._run, job)
+    def _start_next(self, instance_uuid: str) -> None:
+        queue = self._queues.get(instance_uuid)
+        if queue and not self._paused and instance_uuid not in self._held:
+            queue[0].pool.submit(self._run, queue[0])
 
     def _run(self, job: Job) -> None:
         if self._stopped:
@@ -169,5 +203,4 @@ class WorkQueue:
             queue.popleft()
             if not queue:
                 del self._queues[job.order.instance_uuid]
-            elif not self._paused:
-                self._start(queue[0])
+            self._start_next(job.order.instance_uuid)

@@ -52,7 +52,7 @@ class Migrations:
             raise InvalidInput(reason=f"migration {uuid} is no live migration: it cannot be forced to complete")
         if row.status is not MigrationStatus.RUNNING:
             raise NotForceable(migration=uuid, status=row.status)
-        self._services.compute.live_migration_force_complete(ctxt, row.source_host, row.instance_uuid)
+        self._services.compute.live_migration_force_complete(ctxt, row.source_host, row.action_id, row.instance_uuid)
         return row.action_id
 
     def _store_progress(

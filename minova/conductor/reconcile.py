@@ -40,18 +40,13 @@ class Reconciler:
     def _take(self, session: Session, report: HostReport) -> HostDirective:
         heard_before = _register(session, report, utcnow())
         _store_capacity(session, report)
-        guests = {guest.uuid: guest for guest in report.guests}
-        abort: list[str] = []
         fenced = session.get_one(Service, (COMPUTE, report.host)).forced_down
-        if not fenced and heard_before is not None:
-            for row in instances_on(session, report.host):
-                if row.task_state is None and row.updated_at < heard_before:
-                    guest = guests.get(row.uuid)
-                    _correct(session, row, guest, report.host)
-                    if guest is not None and guest.migrating_to is not None:
-                        abort.append(row.uuid)
+        if heard_before is None:
+            return HostDirective(fenced=fenced)
+        guests = {guest.uuid: guest for guest in report.guests}
+        abort = () if fenced else tuple(_correct_all(session, report.host, guests, heard_before))
         destroy = tuple(self._strangers(session, report.host, guests, fenced))
-        return HostDirective(fenced=fenced, destroy=destroy, abort=tuple(abort))
+        return HostDirective(fenced=fenced, destroy=destroy, abort=abort)
 
     def _strangers(self, session: Session, host: str, guests: Mapping[str, Guest], fenced: bool) -> Iterator[str]:
         """Look at the guests whose instances do not live on the host, and yield those that it has to destroy."""
@@ -78,19 +73,25 @@ class Reconciler:
 
 
 def _register(session: Session, report: HostReport, now: datetime) -> datetime | None:
-    """Write down that the host is alive; return when it was heard before.
+    """Write down that the host is alive; return when it was heard before, or None if its guests may not be judged.
 
     A report is made after the answer to the one before it came. So whatever changed before that one was stored has had
-    its effect in this one, whatever the clocks of the two machines say.
+    its effect in this one, whatever the clocks of the two machines say. One that was overtaken, because the host lost
+    patience with a slow conductor, is out of date.
     """
     service = session.get(Service, (COMPUTE, report.host))
     if service is None:
         service = Service(binary=COMPUTE, host=report.host, started_at=report.started_at)
         session.add(service)
     heard_before = service.last_seen_at
-    service.rpc_version, service.last_seen_at, service.started_at = report.rpc_version, now, report.started_at
+    # A host that was off may be back with a clock that runs behind: only one process's times are compared.
+    newest = service.report_made_at if service.started_at == report.started_at else None
+    overtaken = newest is not None and report.made_at <= newest
+    service.rpc_version, service.last_seen_at = report.rpc_version, now
+    if not overtaken:
+        service.started_at, service.report_made_at = report.started_at, report.made_at
     session.flush()
-    return heard_before
+    return None if overtaken else heard_before
 
 
 def _store_capacity(session: Session, report: HostReport) -> None:
@@ -101,6 +102,16 @@ def _store_capacity(session: Session, report: HostReport) -> None:
     capacity = report.capacity
     node.vcpus, node.memory_mb, node.disk_gb = capacity.vcpus, capacity.memory_mb, capacity.disk_gb
     node.hypervisor_type, node.cpu_model = capacity.hypervisor_type, capacity.cpu_model
+
+
+def _correct_all(session: Session, host: str, guests: Mapping[str, Guest], heard_before: datetime) -> Iterator[str]:
+    """Correct the instances of a host, and yield those whose guests migrate though no action wants that any more."""
+    for row in instances_on(session, host):
+        if row.task_state is None and row.updated_at < heard_before:
+            guest = guests.get(row.uuid)
+            _correct(session, row, guest, host)
+            if guest is not None and guest.migrating_to is not None:
+                yield row.uuid
 
 
 def _correct(session: Session, row: Instance, guest: Guest | None, host: str) -> None:

@@ -67,6 +67,7 @@ class Service(Base):
     rpc_version: Mapped[str] = mapped_column(String(16))
     started_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
+    report_made_at: Mapped[datetime | None]
     enabled: Mapped[bool] = mapped_column(default=True)
     disabled_reason: Mapped[str] = mapped_column(default="")
     forced_down: Mapped[bool] = mapped_column(default=False)

@@ -81,7 +81,10 @@ def _make_engine(conf: cfg.ConfigOpts) -> sqlalchemy.Engine:
         # Yielding at each check-in is for green threads; real ones need no such help.
         manager.configure(sqlite_fk=True, thread_checkin=False, **_engine_options(conf))
         engine: sqlalchemy.Engine = manager.writer.get_engine()
-    except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as error:
+    except ImportError as error:
+        # The one error here that says much and quotes nothing.
+        raise DatabaseError(reason=f"[database] connection needs a driver that is not installed: {error}") from None
+    except (exc.ArgumentError, exc.NoSuchModuleError) as error:
         # The error may quote the URL, and the URL may hold a password.
         reason = f"[database] connection cannot be used ({type(error).__name__})"
         raise DatabaseError(reason=reason) from None

@@ -82,7 +82,7 @@ class Order:
 
     :ivar sequence: grows with each order of an action: a compute refuses one that is older than the newest it has
         seen, a conductor refuses an outcome of any but the newest.
-    :ivar deadline: when the conductor will have given up: not worth beginning after that.
+    :ivar deadline: when the conductor will have given up, if it hears nothing: not worth taking in after that.
     """
 
     VERSION: ClassVar[str] = "1.0"

@@ -37,6 +37,7 @@ class HostCapacity:
 class HostReport:
     """What a compute says of itself at its start and then periodically; it is the heartbeat too.
 
+    :ivar made_at: by the clock of the host, which is compared with nothing but this host's other reports.
     :ivar started: the service has just started, and has no work in its memory.
     :ivar orders: the (action id, sequence) pairs of the orders that it holds, queued or in work.
     """
@@ -45,6 +46,7 @@ class HostReport:
     host: str
     rpc_version: str
     started_at: datetime
+    made_at: datetime
     started: bool
     capacity: HostCapacity
     guests: tuple[Guest, ...] = ()

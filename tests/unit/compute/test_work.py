@@ -295,3 +295,36 @@ def test_work_that_goes_on_without_the_service_is_not_reported(queue: WorkQueue,
     queue.submit(an_order(), failing(Detached()))
     queue.stop()
     assert delivered.outcomes == []
+
+
+def test_orders_of_a_guest_that_is_held_wait(queue: WorkQueue, delivered: Delivered, gate: Gate) -> None:
+    with queue.held("guest1") as idle:
+        assert idle
+        queue.submit(an_order(), gate)
+        assert gate.runs == 0
+        with queue.held("guest1") as again:
+            assert not again
+        assert gate.runs == 0
+    gate.wait()
+    gate.open()
+    assert delivered.wait(1)[0].result is Result.SUCCEEDED
+
+
+def test_guest_with_an_order_in_hand_is_not_held(queue: WorkQueue, delivered: Delivered, gate: Gate) -> None:
+    queue.submit(an_order(), gate)
+    gate.wait()
+    with queue.held("guest1") as idle:
+        assert not idle
+    gate.open()
+    delivered.wait(1)
+
+
+def test_guests_that_are_touched_while_it_is_watched_are_noted(queue: WorkQueue, delivered: Delivered) -> None:
+    queue.submit(an_order("before", guest="guest0"), lambda _job: {})
+    with queue.watched() as touched:
+        queue.submit(an_order("meanwhile", guest="guest1"), lambda _job: {})
+        delivered.wait(2)
+        assert touched == {"guest1"}
+    queue.submit(an_order("after", guest="guest2"), lambda _job: {})
+    delivered.wait(3)
+    assert touched == {"guest1"}

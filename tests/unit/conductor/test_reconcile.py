@@ -10,7 +10,7 @@ from minova.conductor.leases import Leases
 from minova.conductor.reconcile import Reconciler
 from minova.db import models
 from minova.db.queries import COMPUTE
-from minova.objects import HostDirective, HostReport, utcnow
+from minova.objects import HostDirective, utcnow
 from minova.states import (
     MigrationStatus,
     MigrationType,
@@ -20,6 +20,11 @@ from minova.states import (
     VmState,
 )
 from tests.unit.conductor.rig import INSTANCE, Rig, a_guest, a_report
+
+KEEP: tuple[str, ...] = ()
+DESTROY = (INSTANCE,)
+LIVE, COLD, EVACUATION = MigrationType.LIVE, MigrationType.COLD, MigrationType.EVACUATION
+COMPLETED, FAILED, ERROR = MigrationStatus.COMPLETED, MigrationStatus.FAILED, MigrationStatus.ERROR
 
 
 class Noted:
@@ -185,6 +190,22 @@ def test_report_that_may_be_older_than_the_last_change_is_not_believed(rig: Rig,
     assert state(rig) == (VmState.ERROR, PowerState.NOSTATE)
 
 
+def test_report_that_was_overtaken_by_a_newer_one_is_not_believed(rig: Rig, reconciler: Reconciler) -> None:
+    started, now = utcnow() - timedelta(hours=1), utcnow()
+    reconciler.take(a_report("host1", a_guest(), started_at=started, made_at=now))
+    late = a_report("host1", started_at=started, made_at=now - timedelta(seconds=1))
+    assert reconciler.take(late) == HostDirective()
+    assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
+
+
+def test_host_whose_clock_runs_behind_after_its_return_is_believed(rig: Rig, reconciler: Reconciler) -> None:
+    moved(rig, EVACUATION, COMPLETED, "host2", "host1")
+    reconciler.take(a_report("host2"))
+    long_ago = utcnow() - timedelta(days=365)
+    back = a_report("host2", a_guest(), started_at=long_ago, made_at=long_ago, started=True)
+    assert reconciler.take(back).destroy == DESTROY
+
+
 def test_first_report_of_a_host_is_not_evidence(rig: Rig, reconciler: Reconciler) -> None:
     rig.change(models.Instance, INSTANCE, host="new")
     reconciler.take(a_report("new", started=True))
@@ -211,11 +232,6 @@ def test_migration_that_an_action_waits_for_goes_on(rig: Rig, reconciler: Reconc
 
 
 # Guests that are where they should not be.
-
-KEEP: tuple[str, ...] = ()
-DESTROY = (INSTANCE,)
-LIVE, COLD, EVACUATION = MigrationType.LIVE, MigrationType.COLD, MigrationType.EVACUATION
-COMPLETED, FAILED, ERROR = MigrationStatus.COMPLETED, MigrationStatus.FAILED, MigrationStatus.ERROR
 
 
 @pytest.mark.parametrize(
@@ -284,11 +300,10 @@ def test_guest_that_is_no_instance_is_left_alone(reconciler: Reconciler, caplog:
 
 def test_guest_that_its_own_host_has_lost_is_adopted_where_it_turns_up(rig: Rig, reconciler: Reconciler) -> None:
     moved(rig, LIVE, FAILED, "host1", "host2")
-    report: HostReport = a_report("host2", a_guest())
-    assert reconciler.take(report).destroy == KEEP
+    assert reconciler.take(a_report("host2", a_guest())).destroy == KEEP
     assert rig.instance.host == "host1"
     reconciler.take(a_report("host1"))
-    assert reconciler.take(report).destroy == KEEP
+    assert reconciler.take(a_report("host2", a_guest())).destroy == KEEP
     assert (rig.instance.host, *state(rig)) == ("host2", VmState.ACTIVE, PowerState.RUNNING)
     assert rig.rooms() == ["host2"]
 

@@ -54,6 +54,6 @@ def test_old_peers_are_not_asked_for_what_they_cannot_do(loopback: Loopback) -> 
 def test_forcing_a_migration_has_no_fallback(conf: cfg.ConfigOpts, loopback: Loopback, lowest: str) -> None:
     api = ComputeAPI(conf, loopback.transport, Pins(conf, lambda _topic: (lowest, "host3")))
     with pytest.raises(PeerTooOld, match="host3") as caught:
-        api.live_migration_force_complete(RequestContext(), "host1", "some uuid")
+        api.live_migration_force_complete(RequestContext(), "host1", "some action", "some uuid")
     assert caught.value.needed == "1.2"
     assert not loopback.sent

@@ -50,6 +50,7 @@ def upgrade() -> None:
         sa.Column("rpc_version", sa.String(length=16), nullable=False),
         sa.Column("started_at", _TIME, nullable=False),
         sa.Column("last_seen_at", _TIME, nullable=False),
+        sa.Column("report_made_at", _TIME, nullable=True),
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("disabled_reason", sa.String(length=255), nullable=False),
         sa.Column("forced_down", sa.Boolean(), nullable=False),
