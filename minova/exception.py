@@ -9,7 +9,8 @@ An error has fields, which cross the wire with it, and makes its message from th
     │   ├── InstanceNotFound, HostNotFound, ServiceNotFound, ActionNotFound, MigrationNotFound
     ├── AmbiguousName                a name that several instances bear
     ├── Conflict                     right request, wrong moment
-    │   ├── InvalidState, InstanceBusy, NoGuest, NotCancellable, NotForceable, HostNotFenced
+    │   ├── InvalidState, InstanceBusy, NoGuest, NotCancellable, NotForceable,
+    │   ├── HostNotFenced, HostAlive, HostEvacuating
     ├── NoValidHost                  no host has room
     ├── HostUnusable                 the host that was asked for will not do
     ├── DatabaseError                unreadable, not migrated, or newer than this program
@@ -179,7 +180,7 @@ class NotForceable(Conflict):
 
     @property
     def message(self) -> str:
-        return f"cannot do that to migration {self.migration}: it is {self.status}"
+        return f"cannot force migration {self.migration} to complete: it is {self.status}, not running"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -194,6 +195,36 @@ class HostNotFenced(Conflict):
             f"host {self.host} is not fenced: make sure that it is off, "
             f"then say so with: service force-down {self.host}"
         )
+
+
+@dataclass(eq=False, kw_only=True)
+class HostAlive(Conflict):
+    """A host that is said to be off has reported a moment ago."""
+
+    host: str
+    heard_ago: float
+    """Seconds since it was heard."""
+    down_time: float
+    """Seconds of silence after which it counts as down."""
+
+    @property
+    def message(self) -> str:
+        return (
+            f"host {self.host} was heard {self.heard_ago:g} s ago, so its guests may still run: make sure that it is "
+            f"off, and try again when it has been silent for {self.down_time:g} s"
+        )
+
+
+@dataclass(eq=False, kw_only=True)
+class HostEvacuating(Conflict):
+    """A host cannot come back while its guests are being made anew elsewhere."""
+
+    host: str
+    action: str
+
+    @property
+    def message(self) -> str:
+        return f"host {self.host} is being evacuated (action {self.action}): wait for the end of that"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -262,10 +293,8 @@ class PeerTooOld(PeerError):
 
     @property
     def message(self) -> str:
-        return (
-            f"{self.method} needs RPC version {self.needed}, but {self.holder} "
-            f"holds it at {self.pinned}: upgrade {self.holder} first"
-        )
+        remedy = f"upgrade {self.holder} first" if self.holder.startswith("host ") else "lift that pin"
+        return f"{self.method} needs RPC version {self.needed}, but {self.holder} holds it at {self.pinned}: {remedy}"
 
 
 @dataclass(eq=False, kw_only=True)

@@ -246,3 +246,6 @@ VM_STATE_OF_POWER: Mapping[PowerState, VmState] = {
     PowerState.NOSTATE: VmState.ERROR,
 }
 """The state of an instance at rest, from what the hypervisor says of its guest."""
+
+RESETTABLE = (VmState.ACTIVE, VmState.PAUSED, VmState.STOPPED, VmState.ERROR)
+"""The states to which an operator may reset an instance by hand."""

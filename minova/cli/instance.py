@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from minova.cli import columns
 from minova.cli.base import ActionCommand, ListCommand, ShowCommand
 from minova.objects import Action, BootRequest, Fault, Instance, MigrationOptions
+from minova.states import RESETTABLE
 
 if TYPE_CHECKING:
     from minova.cli.connection import Connection
@@ -214,7 +215,7 @@ class ResetState(ShowCommand[Instance]):
     def arguments(self, parser: ArgumentParser) -> None:
         """Add the state."""
         _add_instance(parser)
-        states = ("active", "error", "stopped")
+        states = [state.value for state in RESETTABLE]
         parser.add_argument("--state", choices=states, default="error", help="the state; default: error")
 
     def fetch(self, connection: "Connection", parsed_args: Namespace) -> Instance:

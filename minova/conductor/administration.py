@@ -2,18 +2,27 @@
 
 import logging
 
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from minova.conductor import faults
 from minova.conductor.engine import Engine
-from minova.conductor.tasks import Services, Task
+from minova.conductor.tasks import Services
 from minova.context import RequestContext
-from minova.db.models import Action
-from minova.db.queries import COMPUTE, find_instance, find_node, find_service, instances_on, open_action
-from minova.db.session import Database
-from minova.exception import InvalidInput, MinovaError
+from minova.db import models
+from minova.db.queries import (
+    COMPUTE,
+    find_instance,
+    find_node,
+    find_service,
+    instances_on,
+    migration_of,
+    open_action,
+)
+from minova.db.session import Database, LostRace
+from minova.exception import HostEvacuating, InstanceBusy, InvalidInput, MinovaError
 from minova.objects import Fault, utcnow
-from minova.states import OPERATIONS, ActionStatus, Verb, VmState
+from minova.states import OPEN_MIGRATION, OPERATIONS, ActionStatus, MigrationType, Verb, VmState
 
 LOG = logging.getLogger(__name__)
 
@@ -32,7 +41,11 @@ class Administration:
         self._database.write(self._set_enabled, host, enabled, reason)
 
     def set_forced_down(self, host: str, forced_down: bool) -> None:
-        """Write down that the operator vouches for a host being off (or take that back). :raises ServiceNotFound:"""
+        """Write down that the operator vouches for a host being off, or take that back.
+
+        :raises ServiceNotFound:
+        :raises HostEvacuating: it cannot be taken back while guests are being made anew elsewhere.
+        """
         self._database.write(self._set_forced_down, host, forced_down)
 
     def drain(self, ctxt: RequestContext, host: str) -> list[str]:
@@ -53,20 +66,23 @@ class Administration:
         """Set an instance's state by hand and end what runs on it; return its UUID.
 
         :raises InvalidInput: a state that needs a guest, and the instance has none.
+        :raises InstanceBusy: it is on its way to another host, and nobody could say where its guest is.
         """
-        uuid, task = self._database.write(self._reset_state, reference, state)
-        if task is not None:
-            self._engine.abort(task)
-        return uuid
+        return self._database.write(self._reset_state, reference, state)
 
     def _set_enabled(self, session: Session, host: str, enabled: bool, reason: str) -> None:
+        _exclude_claims(session, host)
         service = find_service(session, COMPUTE, host)
         service.enabled, service.disabled_reason = enabled, "" if enabled else reason
 
     def _set_forced_down(self, session: Session, host: str, forced_down: bool) -> None:
+        _exclude_claims(session, host)
+        if not forced_down:
+            _require_no_evacuation(session, host)
         find_service(session, COMPUTE, host).forced_down = forced_down
 
     def _set_draining(self, session: Session, host: str, draining: bool) -> list[tuple[str, VmState]]:
+        _exclude_claims(session, host)
         find_node(session, host)
         find_service(session, COMPUTE, host).draining = draining
         return [(row.uuid, row.vm_state) for row in instances_on(session, host)]
@@ -87,20 +103,51 @@ class Administration:
         message = f"it stays on a host that is drained: {why}"
         faults.record(session, uuid, None, Fault(code="NotDrained", message=message, host=self._engine.name))
 
-    def _reset_state(self, session: Session, reference: str, state: VmState) -> tuple[str, Task | None]:
-        """Return the instance's UUID, and the task that has been ended."""
+    def _reset_state(self, session: Session, reference: str, state: VmState) -> str:
         row = find_instance(session, reference)
         if row.host is None and state is not VmState.ERROR:
             raise InvalidInput(reason=f"instance {row.name} has no guest on any host: it cannot be {state}")
         action = open_action(session, row.uuid)
-        task = None if action is None else self._end(session, action, state)
-        row.vm_state, row.task_state, row.updated_at = state, None, utcnow()
+        if action is not None:
+            self._end(session, row, action, state)
+        elif not _swap_state(session, row, state):
+            raise LostRace
         self._services.scheduler.release_all(session, row.uuid, keep=row.host)
-        return row.uuid, task
+        return row.uuid
 
-    def _end(self, session: Session, action: Action, state: VmState) -> Task:
-        task = self._engine.machine.load(session, action)
+    def _end(self, session: Session, row: models.Instance, action: models.Action, state: VmState) -> None:
+        if migration_of(session, action.id) is not None:
+            raise InstanceBusy(instance=row.name, task_state=str(row.task_state), action=action.id)
         action.error = "the operator reset the instance's state"
-        task.remember(left=[action.error])
-        self._engine.machine.close(session, task, ActionStatus.FAILED, state)
-        return task
+        self._engine.machine.close(session, self._engine.machine.load(session, action), ActionStatus.FAILED, state)
+        # Now, so that a conductor that is at the same action makes this transaction run again.
+        session.flush()
+
+
+def _exclude_claims(session: Session, host: str) -> None:
+    """Make every claim that has read what is about to change decide again; to be done before anything is read."""
+    node = update(models.ComputeNode).where(models.ComputeNode.host == host)
+    change = node.values(generation=models.ComputeNode.generation + 1)
+    session.execute(change.execution_options(synchronize_session=False))
+
+
+def _require_no_evacuation(session: Session, host: str) -> None:
+    query = select(models.Migration.action_id).where(
+        models.Migration.source_host == host,
+        models.Migration.migration_type == MigrationType.EVACUATION,
+        models.Migration.status.in_(OPEN_MIGRATION),
+    )
+    action = session.scalars(query).first()
+    if action is not None:
+        raise HostEvacuating(host=host, action=action)
+
+
+def _swap_state(session: Session, row: models.Instance, state: VmState) -> bool:
+    """Set the state of an instance on which nothing runs; return whether it was still so."""
+    swap = update(models.Instance).where(
+        models.Instance.uuid == row.uuid,
+        models.Instance.task_state.is_(None),
+        models.Instance.updated_at == row.updated_at,
+    )
+    change = swap.values(vm_state=state, updated_at=utcnow()).execution_options(synchronize_session="evaluate")
+    return bool(session.execute(change).rowcount)  # type: ignore[attr-defined]

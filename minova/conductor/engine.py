@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import oslo_messaging
+from oslo_db.exception import DBError
 from sqlalchemy.orm import Session
 
 from minova.conductor import trace
@@ -139,7 +140,7 @@ class Engine:
         task = self.machine.load(session, action)
         trace.add_outcome(session, action, self.name, outcome)
         if "power_state" in outcome.data:
-            task.row(session).power_state = PowerState(outcome.data["power_state"])
+            task.row(session).power_state = _power_state(outcome.data["power_state"])
         if outcome.result is Result.SUCCEEDED:
             self.machine.succeed(session, task, outcome.data)
         else:
@@ -156,24 +157,31 @@ class Engine:
         return self.machine.load(session, action)
 
     def _carry_out(self, task: Task, activity: Activity) -> None:
-        """Carry out a step outside of any transaction. What fails for want of a broker is tried again by the sweep."""
-        step, host = task.current, task.waits_for
+        """Carry out a step outside of any transaction; what comes in between is for the sweep to take up again."""
+        try:
+            self._run(task)
+        except Exception:
+            LOG.exception("Action %s was interrupted at %s, and will be taken up again", task.action.id, activity.what)
+        finally:
+            self._forget(task, activity)
+
+    def _run(self, task: Task) -> None:
+        step, host, started = task.current, task.waits_for, utcnow()
         assert step is not None
-        started = utcnow()
+        data, fault = None, None
         try:
             data = step.run(task, host)
-            if step.kind is Kind.CALL:
-                self._settle(task, started, data or {}, None)
-            elif task.action.cancel_requested:
-                self.abort(task)
-        except oslo_messaging.MessagingException:
+        except (oslo_messaging.MessagingException, DBError):
             LOG.warning("Action %s: %s was not sent, and will be", task.action.id, step.name)
+            return
         except Exception as error:
             if not isinstance(error, MinovaError):
                 LOG.exception("Action %s: %s failed", task.action.id, step.name)
-            self._settle(task, started, {}, Fault.of(error, self.name))
-        finally:
-            self._forget(task, activity)
+            fault = Fault.of(error, self.name)
+        if fault is not None or step.kind is Kind.CALL:
+            self._settle(task, started, data or {}, fault)
+        elif task.action.cancel_requested:
+            self.abort(task)
 
     def _settle(self, task: Task, started: Any, data: dict[str, Any], fault: Fault | None) -> None:
         next_task = self._database.write(self._settled, task, started, data, fault)
@@ -204,6 +212,11 @@ class Engine:
             # The next step may have begun already.
             if self._active.get(task.action.id) is activity:
                 del self._active[task.action.id]
+
+
+def _power_state(reported: str) -> PowerState:
+    """Return what a compute reported; what only a newer one knows means nothing to us."""
+    return PowerState(reported) if reported in set(PowerState) else PowerState.NOSTATE
 
 
 def _why_not_cancellable(action: models.Action) -> str:

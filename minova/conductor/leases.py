@@ -50,13 +50,13 @@ class Leases:
 
     def sweep(self) -> None:
         """Take over actions whose lease has run out, and run their current step again."""
-        with self._lock:
-            if self._handed_over:
-                return
-            with self._database.read() as session:
-                found = _open_actions(session, models.Action.lease_expires_at < utcnow())
-            for action_id, sequence in found:
-                self._take_over(action_id, sequence)
+        with self._database.read() as session:
+            found = _open_actions(session, models.Action.lease_expires_at < utcnow())
+        for action_id, sequence in found:
+            # Not locked for long: leases have to be renewed meanwhile.
+            with self._lock:
+                if not self._handed_over:
+                    self._take_over(action_id, sequence)
 
     def host_returned(self, host: str, held: Sequence[tuple[str, int]]) -> None:
         """Send a compute that has just started the orders that it was sent before and does not hold any more."""
@@ -91,6 +91,8 @@ class Leases:
         if action is None or action.status not in OPEN_ACTION or action.sequence != sequence:
             return None
         now = utcnow()
+        # What a compute said while no conductor was there to hear it does not count as silence.
+        action.heard_at = max(action.heard_at, self._listening_since)
         if action.waits_for is not None and not returned:
             state = self._host_state(session, action.waits_for, now)
             if state is HostState.DOWN or self._is_overdue(action, now):
@@ -128,9 +130,7 @@ class Leases:
         return convert.service_state(service, now, self._conf.service_down_time)
 
     def _is_overdue(self, action: models.Action, now: datetime) -> bool:
-        # What a compute said while no conductor was there to hear it does not count as silence.
-        heard_at = max(action.heard_at, self._listening_since)
-        return heard_at < now - timedelta(seconds=self._conf.conductor.unresponsive_timeout)
+        return action.heard_at < now - timedelta(seconds=self._conf.conductor.unresponsive_timeout)
 
     def _renew(self, session: Session, active: Sequence[str]) -> None:
         mine = models.Action.owner == self._engine.owner

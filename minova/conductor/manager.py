@@ -11,7 +11,7 @@ from minova.conductor.migrations import Migrations
 from minova.conductor.queries import Queries
 from minova.conductor.reconcile import Reconciler
 from minova.conductor.rpcapi import HISTORY
-from minova.conductor.validation import check_boot, check_options, check_state
+from minova.conductor.validation import check_boot, check_limit, check_options, check_state
 from minova.context import RequestContext
 from minova.db.queries import COMPUTE
 from minova.objects import Action
@@ -172,7 +172,8 @@ class ConductorManager:
 
     @expose
     def list_actions(self, ctxt: RequestContext, instance: str | None, limit: int) -> list[Action]:
-        """Return the newest actions: all, or an instance's."""
+        """Return the newest actions: all, or an instance's. :raises InvalidInput:"""
+        check_limit(limit)
         return self._queries.actions(instance, limit)
 
     @expose
@@ -187,7 +188,8 @@ class ConductorManager:
 
     @expose
     def list_migrations(self, ctxt: RequestContext, instance: str | None, limit: int) -> list[objects.Migration]:
-        """Return the newest migrations: all, or an instance's."""
+        """Return the newest migrations: all, or an instance's. :raises InvalidInput:"""
+        check_limit(limit)
         return self._queries.migrations(instance, limit)
 
     @expose

@@ -11,17 +11,27 @@ from minova.db.queries import (
     CONDUCTOR,
     find_action,
     find_instance,
-    find_migration,
     find_node,
     find_service,
-    migration_of,
 )
 from minova.db.session import Database
+from minova.exception import ActionNotFound, MigrationNotFound
 from minova.objects import utcnow
 from minova.rpc.versions import parse
 from minova.states import HostState, VmState
 
 _BINARIES = {"compute": COMPUTE, "conductor": CONDUCTOR}
+
+
+_ACTIONS = (
+    select(models.Action, models.Instance.name, models.Migration.uuid)
+    .join(models.Instance, models.Instance.uuid == models.Action.instance_uuid)
+    .outerjoin(models.Migration, models.Migration.action_id == models.Action.id)
+)
+
+_MIGRATIONS = select(models.Migration, models.Instance.name).join(
+    models.Instance, models.Instance.uuid == models.Migration.instance_uuid
+)
 
 
 class Queries:
@@ -38,13 +48,15 @@ class Queries:
             return convert.instance(find_instance(session, reference, deleted=True))
 
     def instances(self, host: str | None, deleted: bool) -> list[objects.Instance]:
-        """Return instances in the order of their names: all, or those on a host."""
+        """Return instances in the order of their names: all, or those on a host. :raises HostNotFound:"""
         query = select(models.Instance).order_by(models.Instance.name, models.Instance.created_at)
         if host is not None:
             query = query.where(models.Instance.host == host)
         if not deleted:
             query = query.where(models.Instance.vm_state != VmState.DELETED)
         with self._database.read() as session:
+            if host is not None:
+                find_node(session, host)
             return [convert.instance(row) for row in session.scalars(query)]
 
     def faults(self, reference: str) -> list[objects.Fault]:
@@ -57,16 +69,19 @@ class Queries:
     def action(self, action_id: str) -> objects.Action:
         """Return an action. :raises ActionNotFound:"""
         with self._database.read() as session:
-            return _action(session, find_action(session, action_id))
+            row = session.execute(_ACTIONS.where(models.Action.id == action_id)).first()
+            if row is None:
+                raise ActionNotFound(name=action_id)
+            return convert.action(*row)
 
     def actions(self, reference: str | None, limit: int) -> list[objects.Action]:
         """Return actions, newest first: all, or an instance's. :raises InstanceNotFound: :raises AmbiguousName:"""
-        query = select(models.Action).order_by(models.Action.submitted_at.desc()).limit(limit)
+        query = _ACTIONS.order_by(models.Action.submitted_at.desc()).limit(limit)
         with self._database.read() as session:
             if reference is not None:
                 uuid = find_instance(session, reference, deleted=True).uuid
                 query = query.where(models.Action.instance_uuid == uuid)
-            return [_action(session, row) for row in session.scalars(query)]
+            return [convert.action(*row) for row in session.execute(query)]
 
     def action_events(self, action_id: str) -> list[objects.ActionEvent]:
         """Return an action's trace in the order of time. :raises ActionNotFound:"""
@@ -79,16 +94,19 @@ class Queries:
     def migration(self, uuid: str) -> objects.Migration:
         """Return a migration. :raises MigrationNotFound:"""
         with self._database.read() as session:
-            return _migration(session, find_migration(session, uuid))
+            row = session.execute(_MIGRATIONS.where(models.Migration.uuid == uuid)).first()
+            if row is None:
+                raise MigrationNotFound(name=uuid)
+            return convert.migration(*row)
 
     def migrations(self, reference: str | None, limit: int) -> list[objects.Migration]:
         """Return migrations, newest first: all, or an instance's. :raises InstanceNotFound: :raises AmbiguousName:"""
-        query = select(models.Migration).order_by(models.Migration.created_at.desc()).limit(limit)
+        query = _MIGRATIONS.order_by(models.Migration.created_at.desc()).limit(limit)
         with self._database.read() as session:
             if reference is not None:
                 uuid = find_instance(session, reference, deleted=True).uuid
                 query = query.where(models.Migration.instance_uuid == uuid)
-            return [_migration(session, row) for row in session.scalars(query)]
+            return [convert.migration(*row) for row in session.execute(query)]
 
     def host(self, name: str) -> objects.Host:
         """Return a compute host. :raises HostNotFound:"""
@@ -129,17 +147,3 @@ class Queries:
     def _host(self, session: Session, node: models.ComputeNode, instances: int) -> objects.Host:
         service = find_service(session, COMPUTE, node.host)
         return convert.host(node, service, instances, utcnow(), self._conf.service_down_time)
-
-
-def _action(session: Session, row: models.Action) -> objects.Action:
-    migration = migration_of(session, row.id)
-    return convert.action(row, _name(session, row.instance_uuid), migration.uuid if migration else None)
-
-
-def _migration(session: Session, row: models.Migration) -> objects.Migration:
-    return convert.migration(row, _name(session, row.instance_uuid))
-
-
-def _name(session: Session, instance_uuid: str) -> str:
-    row = session.get(models.Instance, instance_uuid)
-    return row.name if row else instance_uuid

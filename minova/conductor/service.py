@@ -17,16 +17,14 @@ from minova.conductor.reconcile import Reconciler
 from minova.conductor.rpcapi import HISTORY, TOPIC
 from minova.conductor.tasks import Services
 from minova.db import models
-from minova.db.queries import CONDUCTOR
+from minova.db.queries import COMPUTE, CONDUCTOR
 from minova.db.session import Database
 from minova.objects import utcnow
 from minova.rpc.control import ControlEndpoint, LowestVersionEndpoint
 from minova.rpc.server import get_server
 from minova.rpc.versions import Pins
 from minova.scheduler.scheduler import Scheduler
-from minova.service import Service
-
-_RENEWALS_PER_LEASE = 3
+from minova.service import RENEWALS_PER_LEASE, Service
 
 
 class ConductorService(Service):
@@ -64,13 +62,19 @@ class ConductorService(Service):
         """Return what keeps this conductor alive to the others, and their actions alive with it."""
         return (
             (self._conf.report_interval, self.heartbeat),
-            (self._conf.conductor.lease / _RENEWALS_PER_LEASE, self.leases.renew),
+            (self._conf.conductor.lease / RENEWALS_PER_LEASE, self.leases.renew),
             (self._conf.conductor.sweep_interval, self.leases.sweep),
         )
 
     def heartbeat(self) -> None:
         """Write down that this conductor is alive."""
         self._database.write(self._beat)
+
+    def is_forced_down(self, host: str) -> bool:
+        """Return whether an operator has said that a compute host is off."""
+        with self._database.read() as session:
+            row = session.get(models.Service, (COMPUTE, host))
+            return row is not None and row.forced_down
 
     def drain(self) -> None:
         """Finish the steps in work, and let other conductors have the rest at once."""

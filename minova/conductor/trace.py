@@ -43,7 +43,9 @@ def add_outcome(session: Session, action: models.Action, service: str, outcome: 
     """
     order, compute = outcome.order, f"compute:{outcome.host}"
     message = outcome.fault.message if outcome.fault else ""
-    add(session, action, Hop.CAST, service, order.sent_at, step=order.step, finished_at=outcome.received_at)
+    # Work that was in hand already when its order was sent again has no cast before it.
+    arrived_at = max(order.sent_at, outcome.received_at)
+    add(session, action, Hop.CAST, service, order.sent_at, step=order.step, finished_at=arrived_at)
     add(
         session,
         action,

@@ -4,7 +4,7 @@ import re
 
 from minova.exception import InvalidInput
 from minova.objects import BootRequest, MigrationOptions
-from minova.states import VmState
+from minova.states import RESETTABLE, VmState
 
 MAX_VCPUS, MAX_MEMORY_MB, MAX_DISK_GB = 4096, 64 * 1024 * 1024, 1024 * 1024
 """What no hypervisor of today gives one guest; more is a slip of the keyboard."""
@@ -12,9 +12,6 @@ MAX_VCPUS, MAX_MEMORY_MB, MAX_DISK_GB = 4096, 64 * 1024 * 1024, 1024 * 1024
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
 _NAME = re.compile(rf"[^\s/{_CONTROL}](?:[^/{_CONTROL}]{{0,253}}[^\s/{_CONTROL}])?")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
-RESETTABLE = (VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.ERROR)
-"""The states to which an operator may reset an instance."""
 
 
 def check_boot(request: BootRequest) -> None:
@@ -38,8 +35,14 @@ def check_options(options: MigrationOptions) -> None:
         _check_range("MiB/s of bandwidth", options.bandwidth_mib, 1, 1024 * 1024)
 
 
+def check_limit(limit: int) -> None:
+    """Check how many objects are asked for. :raises InvalidInput:"""
+    if limit < 1:
+        raise InvalidInput(reason=f"a limit of {limit} makes no sense: ask for 1 or more")
+
+
 def check_state(state: str) -> VmState:
-    """Return the state to which an instance is to be reset. :raises InvalidInput: not one of :data:`RESETTABLE`."""
+    """Return the state to which an instance is to be reset. :raises InvalidInput: it cannot be."""
     if state not in RESETTABLE:
         allowed = ", ".join(RESETTABLE)
         raise InvalidInput(reason=f"cannot reset to state {state}: choose one of {allowed}")

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from minova.exception import (
+    HostAlive,
+    HostEvacuating,
     HostNotFenced,
     HostNotFound,
     HostUnusable,
@@ -150,20 +152,16 @@ def test_returned_host_that_is_still_fenced_destroys_its_copy_and_refuses_work(l
         lab.boot("new", host="host1")
 
 
-def test_returned_host_does_no_work_until_it_could_destroy_its_copy(lab: Lab) -> None:
+def test_copy_that_the_returned_host_cannot_destroy_yet_is_destroyed_later(lab: Lab) -> None:
     uuid = boot_and_lose(lab)
     lab.succeed(evacuate(lab))
     fence(lab, False)
     lab.set("fake", failures=["host1:destroy"])
-    lab.dead_hosts.discard("host1")
-    returned = lab.cluster.add_compute("host1", wait=False)
-    wait_until(lambda: lab.api.get_host(lab.ctxt, "host1").state == "up", "the report of the returned host")
-    action = lab.api.boot_instance(lab.ctxt, lab.request("new", host="host1"))
-    wait_until(lambda: lab.activity("host1").tasks, "the order for the returned host")
-    assert not returned.reporter.accepted.is_set()
-    assert lab.guest("host1", lab.instance("new").uuid) is None
+    lab.return_host("host1")
+    assert hosts_of(lab, uuid) == ["host1", "host2"]
+    lab.boot("new", host="host1")
     lab.set("fake", failures=[])
-    lab.succeed(action)
+    lab.report("host1")
     assert hosts_of(lab, uuid) == ["host2"]
 
 
@@ -221,6 +219,26 @@ def test_guests_of_a_host_that_is_up_are_not_evacuated(lab: Lab) -> None:
     lab.boot(host="host1")
     with refused(lab, HostNotFenced, "service force-down host1"):
         evacuate(lab)
+
+
+def test_host_that_is_heard_is_not_evacuated_whatever_was_said_of_it(lab: Lab) -> None:
+    """Its guests still run: there would be two of each."""
+    lab.boot(host="host1")
+    lab.api.set_service_forced_down(lab.ctxt, "host1", True)
+    with refused(lab, HostAlive, "so its guests may still run"):
+        evacuate(lab)
+
+
+def test_host_cannot_come_back_while_it_is_evacuated(lab: Lab, gate: Callable[[str], Gate]) -> None:
+    boot_and_lose(lab)
+    spawn = gate("spawn")
+    action = evacuate(lab)
+    spawn.wait()
+    with pytest.raises(HostEvacuating, match=action.id):
+        lab.api.set_service_forced_down(lab.ctxt, "host1", False)
+    spawn.open()
+    lab.succeed(action)
+    assert not lab.api.set_service_forced_down(lab.ctxt, "host1", False).forced_down
 
 
 @pytest.mark.parametrize(

@@ -238,10 +238,10 @@ class Task:
         row.status, row.updated_at = MigrationStatus.ACCEPTED, now
 
     def advance_migration(self, session: Session, event: MigrationEvent) -> None:
-        """Write down what happens to the migration."""
+        """Write down what happens to the migration; nothing, if it is beyond that already."""
         row = migration_of(session, self.action.id)
         assert row is not None, "it was recorded"
-        row.status, row.updated_at = MIGRATION[row.status, event], utcnow()
+        row.status, row.updated_at = MIGRATION.get((row.status, event), row.status), utcnow()
 
     def complete_progress(self, session: Session, last: dict[str, Any]) -> None:
         """Write down that nothing remains to be copied; ``last`` is the progress that the source saw last."""

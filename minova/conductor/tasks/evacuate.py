@@ -5,8 +5,8 @@ from sqlalchemy.orm import Session
 from minova.conductor.tasks.base import Task, destination
 from minova.conductor.tasks.step import Step, order, transaction
 from minova.db.queries import COMPUTE, find_service
-from minova.exception import HostNotFenced, NoGuest
-from minova.objects import Fault
+from minova.exception import HostAlive, HostNotFenced, NoGuest
+from minova.objects import Fault, utcnow
 from minova.states import MigrationEvent, MigrationType, Verb, VmState
 
 
@@ -16,15 +16,21 @@ class EvacuateInstance(Task):
     verb = Verb.EVACUATE
 
     def check(self, session: Session) -> None:
-        """Require that the operator vouches for the old host being off: silence alone proves nothing.
+        """Require that the host is silent and that the operator vouches for its being off: neither alone is proof.
 
         :raises HostNotFenced: nobody has said so.
+        :raises HostAlive: it is not silent.
         """
         host = self.instance.host
         if host is None:
             raise NoGuest(instance=self.instance.name)
-        if not find_service(session, COMPUTE, host).forced_down:
+        service = find_service(session, COMPUTE, host)
+        if not service.forced_down:
             raise HostNotFenced(host=host)
+        down_time = self.services.conf.service_down_time
+        heard_ago = (utcnow() - service.last_seen_at).total_seconds()
+        if heard_ago <= down_time:
+            raise HostAlive(host=host, heard_ago=round(heard_ago, 1), down_time=down_time)
 
     @transaction()
     def select_destination(self, session: Session) -> None:

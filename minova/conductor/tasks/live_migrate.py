@@ -14,6 +14,11 @@ class LiveMigrationTask(Task):
 
     verb = Verb.LIVE_MIGRATE
 
+    def check(self, session: Session) -> None:
+        """Require that the source is up, and that the computes understand the options."""
+        super().check(session)
+        self.compute.check_options(self.options)
+
     @transaction()
     def select_destination(self, session: Session) -> None:
         """Choose the destination, or check the one that was asked for, and take room on it."""
@@ -58,8 +63,9 @@ class LiveMigrationTask(Task):
 
     @transaction()
     def switch_host(self, session: Session) -> None:
-        """Write down at once that the guest has left the source."""
+        """Write down at once that the guest has left the source, even if no progress of it was ever heard."""
         self.move_to_destination(session)
+        self.advance_migration(session, MigrationEvent.START)
 
     @order(destination, pivot=True)
     def finish_at_destination(self, host: str) -> None:

@@ -79,7 +79,7 @@ def test_unknown_command(manage: Manage, command: str, message: str) -> None:
         "instance boot",
         "instance boot web --vcpus two",
         "instance list --colour",
-        "instance reset-state web --state paused",
+        "instance reset-state web --state building",
         "instance list -f html",
         "--colour instance list",
         "--config-file",

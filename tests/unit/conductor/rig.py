@@ -14,7 +14,7 @@ from minova.conductor.tasks import Services, Task
 from minova.context import RequestContext
 from minova.db import models
 from minova.db.session import Database
-from minova.objects import Fault, Guest, HostCapacity, HostReport, utcnow
+from minova.objects import Fault, Guest, HostCapacity, HostReport, MigrationOptions, utcnow
 from minova.scheduler.scheduler import Scheduler
 from minova.states import OPEN_ACTION, PowerState, Verb, VmState
 from tests.unit.rows import a_node, a_service, an_instance
@@ -31,6 +31,9 @@ class Computes:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
+
+    def check_options(self, _options: MigrationOptions) -> None:
+        """All options mean something to these computes."""
 
     def __getattr__(self, method: str) -> Callable[..., None]:
         def send(_ctxt: RequestContext, host: str, *_args: Any, **_more: Any) -> None:
@@ -179,7 +182,7 @@ class Rig:
 
 def a_report(host: str, *guests: Guest, **more: Any) -> HostReport:
     """Return the report of a host that has these guests."""
-    values = {"rpc_version": "1.0", "started_at": utcnow(), "started": False, **more}
+    values = {"rpc_version": "1.0", "started_at": utcnow(), "made_at": utcnow(), "started": False, **more}
     capacity = HostCapacity(vcpus=8, memory_mb=8192, disk_gb=100, hypervisor_type="fake")
     return HostReport(host=host, capacity=capacity, guests=guests, **values)
 

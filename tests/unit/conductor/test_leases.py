@@ -123,6 +123,10 @@ def test_silence_while_no_conductor_was_there_is_nobodys_fault(
     change(rig, action, heard_at=ago(10_000))
     leases.sweep()
     assert (rig.faults(), engine.carried) == ([], [action.id])
+    # Or the compute would find that what it is sent again comes too late.
+    with rig.database.read() as session:
+        order = rig.machine.load(session, session.get_one(models.Action, action.id)).order
+    assert order.deadline > utcnow() + timedelta(seconds=200)
 
 
 def test_host_that_is_forced_down_is_not_waited_for(rig: Rig, leases: Leases, action: models.Action) -> None:

@@ -1,5 +1,6 @@
 """The steps of each task, forward and back."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from minova.conductor.tasks import TASKS
 from minova.conductor.tasks.step import Kind
 from minova.db import models
+from minova.db.queries import COMPUTE
 from minova.exception import HostNotFenced, HostUnusable, InvalidInput, NoGuest
-from minova.objects import Fault
+from minova.objects import Fault, utcnow
 from minova.states import MigrationStatus, PowerState, Verb, VmState
 from tests.unit.conductor.rig import ACCIDENT, INSTANCE, NO_ROOM, REFUSAL, SILENCE, Rig
 
@@ -24,12 +26,18 @@ POWER = {
 }
 
 
+def turn_off(rig: Rig) -> None:
+    """Let host1 be silent, and known to be off."""
+    ago = utcnow() - timedelta(seconds=rig.conf.service_down_time + 1)
+    rig.change(models.Service, (COMPUTE, "host1"), forced_down=True, last_seen_at=ago)
+
+
 def begin(rig: Rig, verb: Verb) -> models.Action:
     """Submit an operation that leads from host1 to host2, if it leads anywhere."""
     if verb is Verb.BOOT:
         return rig.boot()
     if verb is Verb.EVACUATE:
-        rig.change(models.Service, ("minova-compute", "host1"), forced_down=True)
+        turn_off(rig)
     if verb in (Verb.MIGRATE, Verb.EVACUATE):
         return rig.begin(verb, destination="host2")
     return rig.begin(verb, **(LIVE_ARGS if verb is Verb.LIVE_MIGRATE else {}))
@@ -179,7 +187,7 @@ def test_all_is_undone_if_the_destination_says_that_the_guest_has_not_arrived(ri
 @pytest.mark.parametrize(("verb", "undo"), [(Verb.BOOT, "destroy"), (Verb.EVACUATE, "destroy")])
 def test_next_host_is_tried_if_one_has_no_room(rig: Rig, verb: Verb, undo: str) -> None:
     if verb is Verb.EVACUATE:
-        rig.change(models.Service, ("minova-compute", "host1"), forced_down=True)
+        turn_off(rig)
     action = rig.boot() if verb is Verb.BOOT else rig.begin(verb)
     first = rig.at(action)
     refusing = first.rpartition(" ")[2]
@@ -221,7 +229,7 @@ def test_state_after_a_move_is_the_guests(rig: Rig, power_state: PowerState, vm_
 
 
 def test_delete_on_a_fenced_host_sends_nothing(rig: Rig) -> None:
-    rig.change(models.Service, ("minova-compute", "host1"), forced_down=True)
+    rig.change(models.Service, (COMPUTE, "host1"), forced_down=True)
     assert rig.at(begin(rig, Verb.DELETE)) == "succeeded"
     assert (rig.instance.vm_state, rig.instance.host, rig.rooms()) == (VmState.DELETED, None, [])
 
@@ -247,7 +255,7 @@ def test_senseless_operation_is_refused(rig: Rig, case: str) -> None:
 def test_operation_on_a_silent_host_is_refused(rig: Rig, verb: Verb) -> None:
     before = {Verb.START: VmState.STOPPED, Verb.UNPAUSE: VmState.PAUSED}.get(verb, VmState.ACTIVE)
     rig.change(models.Instance, INSTANCE, vm_state=before)
-    rig.change(models.Service, ("minova-compute", "host1"), last_seen_at=rig.instance.created_at.replace(year=2000))
+    rig.change(models.Service, (COMPUTE, "host1"), last_seen_at=rig.instance.created_at.replace(year=2000))
     with pytest.raises(HostUnusable, match="it was not heard from"):
         begin(rig, verb)
 

@@ -93,4 +93,4 @@ def test_state_to_reset_to_is_accepted(state: VmState) -> None:
 def test_state_to_reset_to_is_refused(state: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         check_state(state)
-    assert refusal.value.message == (f"cannot reset to state {state}: choose one of active, stopped, paused, error")
+    assert refusal.value.message == (f"cannot reset to state {state}: choose one of active, paused, stopped, error")

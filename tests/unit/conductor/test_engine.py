@@ -1,0 +1,265 @@
+"""A step is carried out, its outcome taken, and what goes wrong in between is left for others to take up."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import oslo_messaging
+import pytest
+from oslo_db.exception import DBConnectionError
+from sqlalchemy import select
+
+from minova.conductor.engine import Engine
+from minova.context import RequestContext
+from minova.db import models
+from minova.exception import ActionNotFound, NotCancellable, OperationRefused, PeerTooOld
+from minova.objects import Fault, Hop, Outcome, Result, utcnow
+from minova.states import ActionStatus, PowerState, TaskState, Verb, VmState
+from tests.unit.conductor.rig import INSTANCE, Rig
+
+CTXT = RequestContext(user="me")
+
+
+class Inline:
+    """A pool that does at once what it is given, until it is shut down."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def submit(self, work: Callable[..., None], *args: Any) -> None:
+        if self.stopped:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        work(*args)
+
+    def shutdown(self, wait: bool) -> None:
+        self.stopped = True
+
+
+@pytest.fixture
+def engine(rig: Rig) -> Engine:
+    engine = Engine(rig.database, rig.services, "here")
+    engine._pool.shutdown()
+    engine._pool = cast("Any", Inline())
+    rig.machine = engine.machine
+    return engine
+
+
+def submit(engine: Engine, verb: Verb = Verb.STOP, **args: Any) -> str:
+    return engine.submit(CTXT, verb, INSTANCE, args)
+
+
+def row(rig: Rig, action: str) -> models.Action:
+    with rig.database.read() as session:
+        return session.get_one(models.Action, action)
+
+
+def outcome(rig: Rig, action: str, result: Result = Result.SUCCEEDED, **more: Any) -> Outcome:
+    """Return the outcome of the order that an action waits for."""
+    with rig.database.read() as session:
+        order = rig.machine.load(session, session.get_one(models.Action, action)).order
+    now = utcnow()
+    return Outcome(order=order, host="host1", result=result, received_at=now, started_at=now, finished_at=now, **more)
+
+
+def answer(rig: Rig, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception | None) -> None:
+    """Let a message to a compute fail, or be answered."""
+
+    def send(*_args: Any, **_more: Any) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(rig.computes, method, send, raising=False)
+
+
+def test_order_is_sent_once_all_is_stored(rig: Rig, engine: Engine) -> None:
+    action = submit(engine)
+    assert rig.computes.sent == [("stop_instance", "host1")]
+    assert row(rig, action).waits_for == "host1"
+    assert (engine.active_actions(), engine.activities()) == ([], [])
+
+
+def test_what_the_threads_are_at_can_be_asked(rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(rig.computes, "stop_instance", lambda *_: seen.extend(engine.activities()), raising=False)
+    action = submit(engine)
+    assert [(each.what, each.subject) for each in seen] == [("stop power_off", action)]
+
+
+def test_outcome_ends_the_action_and_tells_the_power_state(rig: Rig, engine: Engine) -> None:
+    action = submit(engine)
+    engine.report(outcome(rig, action, data={"power_state": "shutdown"}))
+    assert row(rig, action).status is ActionStatus.SUCCEEDED
+    assert (rig.instance.vm_state, rig.instance.power_state) == (VmState.STOPPED, PowerState.SHUTDOWN)
+    with rig.database.read() as session:
+        hops = [each.hop for each in session.scalars(select(models.ActionEvent).order_by(models.ActionEvent.id))]
+    assert hops == [Hop.SUBMIT, Hop.CAST, Hop.WORK, Hop.REPORT]
+
+
+def test_outcome_of_work_that_began_before_its_order_was_sent_again_has_no_negative_times(
+    rig: Rig, engine: Engine
+) -> None:
+    action = submit(engine)
+    report = outcome(rig, action)
+    earlier = report.received_at.replace(year=2000)
+    object.__setattr__(report, "received_at", earlier)
+    engine.report(report)
+    with rig.database.read() as session:
+        events = session.scalars(select(models.ActionEvent).where(models.ActionEvent.hop == Hop.CAST)).all()
+    assert [each.finished_at >= each.started_at for each in events] == [True]
+
+
+def test_outcome_that_fails_without_a_fault_is_a_failure_all_the_same(rig: Rig, engine: Engine) -> None:
+    action = submit(engine)
+    engine.report(outcome(rig, action, Result.FAILED))
+    assert row(rig, action).status is ActionStatus.FAILED
+    assert rig.instance.vm_state is VmState.ACTIVE
+
+
+@pytest.mark.parametrize("again", [Result.SUCCEEDED, Result.FAILED])
+def test_second_outcome_of_an_order_changes_nothing(rig: Rig, engine: Engine, again: Result) -> None:
+    action = submit(engine)
+    first, second = outcome(rig, action), outcome(rig, action, again)
+    engine.report(first)
+    before = row(rig, action)
+    engine.report(second)
+    after = row(rig, action)
+    assert (after.status, after.sequence, after.error) == (before.status, before.sequence, before.error)
+
+
+def test_answer_to_a_question_leads_to_the_next_step(rig: Rig, engine: Engine) -> None:
+    submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    assert rig.computes.sent == [("check_can_live_migrate_source", "host1"), ("pre_live_migration", "host2")]
+
+
+def test_question_that_is_answered_with_an_error_turns_back(
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = OperationRefused(host="host1", operation="check", reason="no")
+    answer(rig, monkeypatch, "check_can_live_migrate_source", refusal)
+    action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    assert (row(rig, action).status, row(rig, action).error) == (ActionStatus.FAILED, refusal.message)
+    assert rig.rooms() == ["host1"]
+
+
+def test_order_that_no_peer_understands_fails(rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = PeerTooOld(method="stop", needed="1.9", pinned="1.0", holder="host1")
+    answer(rig, monkeypatch, "stop_instance", error)
+    action = submit(engine)
+    assert (row(rig, action).status, row(rig, action).error) == (ActionStatus.FAILED, error.message)
+
+
+@pytest.mark.parametrize("error", [oslo_messaging.MessageDeliveryFailure("no broker"), DBConnectionError()])
+@pytest.mark.parametrize("verb", [Verb.STOP, Verb.LIVE_MIGRATE])
+def test_what_could_not_be_sent_is_left_for_the_sweep(
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception, verb: Verb
+) -> None:
+    for method in ("stop_instance", "check_can_live_migrate_source"):
+        answer(rig, monkeypatch, method, error)
+    action = submit(engine, verb, destination="host2", options={})
+    now = row(rig, action)
+    assert (now.status, now.waits_for, now.attempt) == (ActionStatus.RUNNING, "host1", 1)
+    assert (engine.active_actions(), rig.faults()) == ([], [])
+
+
+def test_answer_that_could_not_be_stored_is_left_for_the_sweep(
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def settle(*_args: Any) -> None:
+        raise DBConnectionError
+
+    monkeypatch.setattr(engine, "_settle", settle)
+    action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    assert row(rig, action).step == "check_source"
+    assert (engine.active_actions(), rig.faults()) == ([], [])
+    assert f"Action {action} was interrupted" in caplog.text
+
+
+def test_answer_to_a_question_that_another_has_taken_over_is_dropped(
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_slow(*_args: Any) -> None:
+        [action] = engine.active_actions()
+        rig.change(models.Action, action, sequence=7, owner="other")
+
+    monkeypatch.setattr(rig.computes, "check_can_live_migrate_source", be_slow, raising=False)
+    action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    now = row(rig, action)
+    assert (now.step, now.sequence, now.owner) == ("check_source", 7, "other")
+    assert rig.computes.sent == []
+
+
+def test_step_that_came_while_the_conductor_stopped_stays_listed_to_be_handed_over(
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.computes, "check_can_live_migrate_source", lambda *_: engine.stop(), raising=False)
+    action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    assert row(rig, action).step == "prepare_destination"
+    assert rig.computes.sent == []
+    assert engine.active_actions() == [action]
+
+
+def test_refused_request_leaves_nothing(rig: Rig, engine: Engine) -> None:
+    rig.change(models.Instance, INSTANCE, task_state=TaskState.DELETING)
+    with pytest.raises(Exception, match="is busy"):
+        submit(engine)
+    with rig.database.read() as session:
+        assert session.scalars(select(models.Action)).all() == []
+    assert rig.computes.sent == []
+
+
+def test_cancel_is_stored_and_sent_on(rig: Rig, engine: Engine) -> None:
+    action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    engine.report(outcome(rig, action))
+    engine.cancel(action)
+    assert row(rig, action).cancel_requested
+    assert rig.computes.sent[-2:] == [("live_migration", "host1"), ("live_migration_abort", "host1")]
+
+
+def test_cancel_that_could_not_be_sent_on_is_stored(rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(rig, monkeypatch, "live_migration_abort", oslo_messaging.MessageDeliveryFailure())
+    action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    engine.cancel(action)
+    assert row(rig, action).cancel_requested
+
+
+def test_cancel_that_comes_before_the_order_is_sent_follows_it(
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    rig.change(models.Action, action, step="migrate", cancel_requested=True)
+    rig.computes.sent.clear()
+    with rig.database.read() as session:
+        task = rig.machine.load(session, session.get_one(models.Action, action))
+    engine.carry_on(task)
+    assert rig.computes.sent == [("live_migration", "host1"), ("live_migration_abort", "host1")]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"status": ActionStatus.UNDOING}, "it is being undone already"),
+        ({"status": ActionStatus.SUCCEEDED}, "it has succeeded"),
+        ({"status": ActionStatus.FAILED}, "it has failed"),
+        ({"status": ActionStatus.CANCELLED}, "it was cancelled"),
+        ({"verb": Verb.STOP}, "a stop cannot be cancelled half-way; it ends by itself"),
+        ({"data": {"past_pivot": True}}, "it is past the point of no return, and about to end"),
+    ],
+)
+def test_cancel_is_refused_with_the_reason(rig: Rig, engine: Engine, values: dict[str, Any], reason: str) -> None:
+    action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    rig.change(models.Action, action, **values)
+    with pytest.raises(NotCancellable) as refusal:
+        engine.cancel(action)
+    assert refusal.value.reason == reason
+
+
+def test_cancel_of_what_does_not_exist(engine: Engine) -> None:
+    with pytest.raises(ActionNotFound):
+        engine.cancel("unknown")
+
+
+def test_fault_of_a_report_is_kept(rig: Rig, engine: Engine) -> None:
+    action = submit(engine)
+    fault = Fault(code="GuestNotFound", message="it is not here", host="compute:host1")
+    engine.report(outcome(rig, action, Result.FAILED, fault=fault))
+    assert rig.faults() == [("GuestNotFound", "it is not here")]
+    assert row(rig, action).error == "it is not here"
