@@ -1,6 +1,7 @@
 """A whole cluster in one process, over ``fake://``: for tests, the demo, and a command line without daemons."""
 
 import logging
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -41,7 +42,11 @@ class Cluster:
         self.computes: dict[str, ComputeService] = {}
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
@@ -54,12 +59,19 @@ class Cluster:
         return ControlAPI(self._conf, self.transport, topic)
 
     def start(self) -> None:
-        """Start all services, and return when every host is known to the conductor."""
-        self.add_conductor()
+        """Start all services, and return when the conductor has heard of the hosts.
+
+        A host that is forced down stays off, for that is what the operator said; one that does not report in time is
+        nobody's reason to stop.
+        """
+        conductor = self.add_conductor()
         for host in self._hosts:
-            self.add_compute(host, wait=False)
-        for host in self._hosts:
-            self._wait_for(host)
+            if not conductor.is_forced_down(host):
+                self.add_compute(host, wait=False)
+        deadline = time.monotonic() + self._conf.rpc.quick_timeout
+        for host, compute in self.computes.items():
+            if not compute.reporter.accepted.wait(max(0.0, deadline - time.monotonic())):
+                LOG.warning("Host %s has not reported yet", host)
 
     def add_conductor(self) -> ConductorService:
         """Start a conductor, and return it."""
@@ -75,19 +87,18 @@ class Cluster:
         compute = ComputeService(self._conf, self.transport, host, make_driver(self._conf, host))
         self.computes[host] = compute
         compute.start()
-        if wait:
-            self._wait_for(host)
+        seconds = self._conf.rpc.normal_timeout
+        if wait and not compute.reporter.accepted.wait(seconds):
+            raise PeerSilent(peer=f"compute on {host}", seconds=seconds)
         return compute
 
     def stop(self) -> None:
         """Stop all services: computes first, so that a conductor takes what they have to report."""
+        for conductor in self.conductors:
+            # Nothing more is begun, and what computes were asked they still answer.
+            conductor.engine.stop()
         services: list[Service] = [*self.computes.values(), *self.conductors]
         self.computes, self.conductors = {}, []
         for service in services:
             service.stop()
         self.transport.cleanup()
-
-    def _wait_for(self, host: str) -> None:
-        seconds = self._conf.rpc.normal_timeout
-        if not self.computes[host].reporter.accepted.wait(seconds):
-            raise PeerSilent(peer=f"compute on {host}", seconds=seconds)

@@ -19,11 +19,16 @@ from minova.exception import ConfigurationError
 LOG = logging.getLogger(__name__)
 
 
+RENEWALS_PER_LEASE = 3
+"""How often a lease is renewed while it lasts: two renewals may be lost."""
+
+
 class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no types
     """One service: an RPC server, timers, and what there is to do before and after."""
 
     def __init__(self, server: RPCServer) -> None:
         self._server = server
+        self._serving = False
         self._timers: periodics.PeriodicWorker | None = None
         self._stopped = threading.Event()
 
@@ -43,6 +48,7 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
     def start(self) -> None:
         """Begin to serve."""
         self._server.start()
+        self._serving = True
         works = [_periodic(seconds, work) for seconds, work in self.timers()]
         pool = functools.partial(ThreadPoolExecutor, max_workers=len(works))
         self._timers = periodics.PeriodicWorker([(work, (), {}) for work in works], executor_factory=pool)
@@ -50,8 +56,10 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
 
     def stop(self, graceful: bool = True) -> None:
         """Stop: first take no new requests, then drain, then end the timers (they keep leases alive), then close."""
-        self._server.stop()
-        self._server.wait()
+        if self._serving:
+            # A server that was never started would wait for that.
+            self._server.stop()
+            self._server.wait()
         self.drain()
         if self._timers is not None:
             self._timers.stop()

@@ -14,7 +14,7 @@ from minova.virt.fake import FakeDriver
 from tests.fixtures.crashes import crash_compute, lose_reports, wait_for_outcome
 from tests.fixtures.gate import Gate
 from tests.fixtures.lab import Lab, wait_until
-from tests.fixtures.moves import converge, driver_of, hosts_of, live_migrate, start_endless
+from tests.fixtures.moves import converge, hosts_of, live_migrate, start_endless
 
 NEVER = 3600
 """A lease, in seconds, that does not run out during a test: what is sent again, is sent because the host is back."""
@@ -210,21 +210,6 @@ def test_live_migration_is_cancelled_though_its_compute_was_away(lab: Lab) -> No
     assert lab.end_of(action).status == "cancelled"
     assert hosts_of(lab, uuid) == ["host1"]
     assert (lab.instance().host, lab.instance().vm_state) == ("host1", VmState.ACTIVE)
-
-
-def test_live_migration_that_nobody_waits_for_any_more_is_aborted_on_the_return_of_its_compute(lab: Lab) -> None:
-    uuid = lab.boot(host="host1").uuid
-    start_endless(lab)
-    crash_compute(lab, "host1")
-    lab.api.reset_instance_state(lab.ctxt, "vm", "active")
-    lab.return_host("host1")
-    lab.report("host1")
-    guest = driver_of(lab, "host1").get_guest(uuid)
-    assert guest is not None
-    assert guest.migrating_to is None
-    converge(lab)
-    lab.succeed(live_migrate(lab))
-    assert lab.instance().host == "host2"
 
 
 def test_stopped_compute_finishes_what_it_is_at_and_reports_it(lab: Lab, gate: Callable[[str], Gate]) -> None:

@@ -296,6 +296,7 @@ def test_operation_on_a_host_that_is_forced_down_fails_without_any_patience(
     power_off.open()
     lab.dead_hosts.add("host1")
     lab.api.set_service_forced_down(lab.ctxt, "host1", True)
+    let_silence_grow(lab, "host1")
     let_lease_run_out(lab, action)
     assert lab.fail(action).error == "host host1 cannot be used: it was forced down"
     lab.succeed(lab.api.evacuate_instance(lab.ctxt, "vm", None))
@@ -328,6 +329,7 @@ def test_live_migration_whose_destination_is_forced_down_leaves_the_guest_there_
     finish.open()
     lab.dead_hosts.add("host2")
     lab.api.set_service_forced_down(lab.ctxt, "host2", True)
+    let_silence_grow(lab, "host2")
     let_lease_run_out(lab, action)
     failed = lab.fail(action)
     assert "finish_at_destination on host host2 was not done: host host2 cannot be used" in failed.error
