@@ -81,6 +81,11 @@ class Display(MinovaCommand, DisplayCommandBase[Any]):
 
     table: Columns[Any]
 
+    @property
+    def formatter_namespace(self) -> str:
+        """Return the entry points of the formats, which are the same for one object and for many."""
+        return "minova.formatter"
+
     def layout(self, parsed_args: Namespace) -> Columns[Any]:
         """Return the columns that will be shown, where that depends on the arguments."""
         return self.table
@@ -110,12 +115,7 @@ class ListCommand(Display, Lister, Generic[T]):
 
 
 class Show(Display, ShowOne):
-    """A command that shows one object, in the same formats as a list."""
-
-    @property
-    def formatter_namespace(self) -> str:
-        """Return the entry points of the formats: cliff's own has no csv."""
-        return "minova.formatter.show"
+    """A command that shows one object."""
 
 
 class ShowCommand(Show, Generic[T]):

@@ -11,7 +11,8 @@ OPTS: list[cfg.Opt] = [
         min=1,
         max=3600,
         help="Seconds for which an action belongs to whoever works on it. The lease is renewed while the work goes on; "
-        "when it runs out, another conductor takes the action over.",
+        "when it runs out, another conductor takes the action over. Computes renew the leases of the orders that they "
+        "hold, and pace themselves by it too: set it alike on all hosts.",
     ),
     cfg.FloatOpt(
         "sweep_interval",
