@@ -15,7 +15,7 @@ from minova.db.queries import COMPUTE, instances_on
 from minova.db.session import Database
 from minova.objects import Fault, Guest, HostDirective, HostReport, utcnow
 from minova.scheduler.scheduler import Scheduler
-from minova.states import VM_STATE_OF_POWER, MigrationStatus, MigrationType, PowerState, VmState
+from minova.states import OPEN_MIGRATION, VM_STATE_OF_POWER, MigrationStatus, MigrationType, PowerState, VmState
 
 LOG = logging.getLogger(__name__)
 
@@ -55,10 +55,12 @@ class Reconciler:
         if unknown:
             LOG.warning("Host %s has guests that are no instances, and are left alone: %s", host, ", ".join(unknown))
         for row in rows:
-            if row.task_state is not None or row.host == host:
+            if row.host == host:
                 continue
             if _left_behind(session, row, host):
                 yield row.uuid
+            elif row.task_state is not None:
+                continue
             elif not fenced and _is_lost(row):
                 self._adopt(session, row, guests[row.uuid], host)
             else:
@@ -141,15 +143,23 @@ def _left_behind(session: Session, row: Instance, host: str) -> bool:
     its way is another matter: it may be the only one.
     """
     if row.vm_state is VmState.DELETED or row.host is None:
-        return True
-    moves = select(Migration).where(Migration.instance_uuid == row.uuid).order_by(Migration.created_at.desc())
-    about_host = moves.where((Migration.source_host == host) | (Migration.dest_host == host))
-    latest = session.scalars(about_host).first()
-    if latest is None:
+        return row.task_state is None
+    latest = _last_move(session, row.uuid, host)
+    if latest is None or latest.status in OPEN_MIGRATION:
         return False
     if latest.source_host == host:
         return latest.status is MigrationStatus.COMPLETED
     return latest.migration_type is MigrationType.EVACUATION and latest.status is not MigrationStatus.COMPLETED
+
+
+def _last_move(session: Session, instance_uuid: str, host: str) -> Migration | None:
+    """Return the latest migration that brought an instance to a host or away from it, or may have done so."""
+    moves = select(Migration).where(Migration.instance_uuid == instance_uuid).order_by(Migration.created_at.desc())
+    for move in session.scalars(moves.where((Migration.source_host == host) | (Migration.dest_host == host))):
+        undone = move.status in (MigrationStatus.FAILED, MigrationStatus.CANCELLED)
+        if move.dest_host != host or move.migration_type is MigrationType.EVACUATION or not undone:
+            return move
+    return None
 
 
 def _is_lost(row: Instance) -> bool:

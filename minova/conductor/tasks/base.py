@@ -158,6 +158,11 @@ class Task:
         """Return whether a compute has reported that it did ``step``."""
         return step.name in self.action.data.get("results", {})
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a step has failed of which nobody could tell if it was done all the same."""
+        return "doubt" in self.action.data
+
     def remember(self, **values: Any) -> None:
         """Keep JSON values for later steps."""
         self.action.data = {**self.action.data, **values}

@@ -28,8 +28,13 @@ class LiveMigrationTask(Task):
     @select_destination.undo
     @transaction()
     def release_destination(self, session: Session) -> None:
-        """Give the room back."""
-        self.release_destination_room(session)
+        """Give the room back, unless the guest, whose source could not tell, turned up there after all."""
+        if self.in_doubt and "power_state" in self.result(LiveMigrationTask.rollback_destination):
+            self.move_to_destination(session)
+            self.release_source_room(session)
+            self.remember(left=[*self.action.data.get("left", []), f"the guest had gone to host {destination(self)}"])
+        else:
+            self.release_destination_room(session)
 
     @call(source)
     def check_source(self, host: str) -> None:

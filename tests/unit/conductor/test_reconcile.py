@@ -264,14 +264,37 @@ def test_copy_on_another_host_is_destroyed_only_if_it_cannot_be_the_one_that_cou
 
 def test_latest_migration_of_a_host_counts(rig: Rig, reconciler: Reconciler) -> None:
     moved(rig, EVACUATION, COMPLETED, "host2", "host1", age=10)
-    moved(rig, LIVE, FAILED, "host1", "host2", age=5)
+    moved(rig, LIVE, ERROR, "host1", "host2", age=5)
     moved(rig, LIVE, COMPLETED, "host3", "host1", age=1)
     assert reconciler.take(a_report("host2", a_guest())).destroy == KEEP
 
 
-def test_nothing_is_destroyed_while_an_action_runs(rig: Rig, reconciler: Reconciler) -> None:
+def test_migration_that_was_undone_before_the_guest_arrived_does_not_count(rig: Rig, reconciler: Reconciler) -> None:
+    """It may have been refused just because of the copy that is left there."""
+    moved(rig, EVACUATION, COMPLETED, "host2", "host1", age=10)
+    moved(rig, LIVE, FAILED, "host1", "host2", age=5)
+    moved(rig, COLD, MigrationStatus.CANCELLED, "host1", "host2", age=1)
+    assert reconciler.take(a_report("host2", a_guest())).destroy == DESTROY
+
+
+def test_copy_that_does_not_count_is_destroyed_whatever_else_is_being_done(rig: Rig, reconciler: Reconciler) -> None:
     moved(rig, EVACUATION, COMPLETED, "host2", "host1")
     rig.change(models.Instance, INSTANCE, task_state=TaskState.REBUILDING)
+    assert reconciler.take(a_report("host2", a_guest())).destroy == DESTROY
+
+
+@pytest.mark.parametrize(("source", "dest"), [("host2", "host1"), ("host1", "host2")])
+def test_copy_on_a_host_from_or_to_which_the_instance_is_moving_is_kept(
+    rig: Rig, reconciler: Reconciler, source: str, dest: str
+) -> None:
+    moved(rig, EVACUATION, COMPLETED, "host2", "host1", age=10)
+    moved(rig, LIVE, MigrationStatus.RUNNING, source, dest)
+    rig.change(models.Instance, INSTANCE, task_state=TaskState.MIGRATING)
+    assert reconciler.take(a_report("host2", a_guest())).destroy == KEEP
+
+
+def test_guest_of_an_instance_that_is_being_booted_is_kept(rig: Rig, reconciler: Reconciler) -> None:
+    rig.change(models.Instance, INSTANCE, host=None, task_state=TaskState.SPAWNING)
     assert reconciler.take(a_report("host2", a_guest())).destroy == KEEP
 
 

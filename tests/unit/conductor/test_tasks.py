@@ -151,6 +151,27 @@ def test_live_migration_that_was_aborted_is_cancelled(rig: Rig) -> None:
     assert rig.faults() == []
 
 
+def test_guest_that_turns_up_while_it_is_called_back_is_where_it_is(rig: Rig) -> None:
+    action = begin(rig, Verb.LIVE_MIGRATE)
+    advance(rig, action, "migrate")
+    rig.fail(action, SILENCE)
+    rig.fail(action, Fault(code="GuestNotFound", message="it is not here"))
+    rig.succeed(action, power_state="running")
+    assert rig.at(action) == "failed"
+    assert (rig.instance.host, rig.rooms(), rig.instance.vm_state) == ("host2", ["host2"], VmState.ERROR)
+    assert rig.migration.status is MigrationStatus.ERROR
+    with rig.database.read() as session:
+        assert session.get_one(models.Action, action.id).error.endswith("; the guest had gone to host host2")
+
+
+def test_what_is_at_the_destination_is_not_the_guest_if_the_source_has_it(rig: Rig) -> None:
+    action = begin(rig, Verb.LIVE_MIGRATE)
+    advance(rig, action, "migrate")
+    rig.fail(action, REFUSAL)
+    rig.succeed(action, power_state="running")
+    assert (rig.at(action), rig.instance.host, rig.rooms()) == ("failed", "host1", ["host1"])
+
+
 LOST = [(Verb.LIVE_MIGRATE, "migrate"), (Verb.MIGRATE, "move_disks")]
 
 
