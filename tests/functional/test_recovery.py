@@ -15,6 +15,7 @@ from minova.virt.fake import FakeDriver
 from tests.fixtures.crashes import (
     crash_conductor,
     lame,
+    let_be_taken_over,
     let_lease_run_out,
     lose_reports,
     order_of,
@@ -117,8 +118,7 @@ def test_work_that_a_compute_is_at_goes_on_once_a_conductor_takes_it_over(
     lab.boot(host="host1")
     action = lab.api.stop_instance(lab.ctxt, "vm")
     power_off.wait()
-    let_lease_run_out(lab, action)
-    wait_until(lambda: takeovers(lab, action), "the takeover")
+    let_be_taken_over(lab, action)
     sequence = order_of(lab, action).sequence
     wait_until(lambda: (action.id, sequence) in lab.cluster.computes["host1"]._orders(), "the newer order")
     power_off.open()
@@ -369,7 +369,7 @@ def test_order_that_is_sent_again_does_not_outlive_the_patience_of_conductors(
     job = lab.cluster.computes["host1"]._work.current(action.instance_uuid)
     assert job is not None
     first = job.order
-    let_lease_run_out(lab, action)
+    let_be_taken_over(lab, action)
     wait_until(lambda: job.order.sequence > first.sequence, "the newer order")
     patience = timedelta(seconds=lab.conf.conductor.unresponsive_timeout)
     assert first.deadline <= job.order.deadline < job.order.sent_at + patience
