@@ -13,7 +13,7 @@ from minova.compute.rpcapi import HISTORY
 from minova.compute.work import WorkQueue
 from minova.context import RequestContext
 from minova.exception import DriverError
-from minova.objects import Instance, MigrationOptions, Order
+from minova.objects import UUID, Instance, MigrationOptions, Order
 from minova.rpc.server import expose
 from minova.virt.driver import ComputeDriver
 
@@ -102,14 +102,14 @@ class ComputeManager:
         self._work.submit(order, lambda job: self._migrations.run(job, instance, destination, how), migration=True)
 
     @expose
-    def live_migration_abort(self, ctxt: RequestContext, action_id: str, instance_uuid: str) -> None:
+    def live_migration_abort(self, ctxt: RequestContext, action_id: str, instance_uuid: UUID) -> None:
         """Abort the live migration that an action has ordered, queued or running; no other one of the guest."""
         job = self._work.current(instance_uuid)
         if job is not None and job.order.action_id == action_id:
             self._migrations.abort(job)
 
     @expose
-    def live_migration_force_complete(self, ctxt: RequestContext, action_id: str, instance_uuid: str) -> None:
+    def live_migration_force_complete(self, ctxt: RequestContext, action_id: str, instance_uuid: UUID) -> None:
         """Pause a guest so that the live migration that an action has ordered can end; no other one of the guest."""
         job = self._work.current(instance_uuid)
         if job is not None and job.order.action_id == action_id:

@@ -29,6 +29,8 @@ class Migrations:
 
     def progress(self, order: Order, event: str, progress: MigrationProgress | None) -> None:
         """Store what a source reports of a migration; if nobody wants it any more, have it aborted."""
+        if event not in set(MigrationEvent):
+            raise InvalidInput(reason=f"no such event of a migration: {event}")
         unwanted = self._database.write(self._store_progress, order, MigrationEvent(event), progress)
         if unwanted is not None:
             self._engine.abort(unwanted)

@@ -1,8 +1,8 @@
 """What travels on the wire and between layers: frozen dataclasses, each with a version of its own."""
 
 from minova.objects.action import Action, ActionEvent, Hop, Order, Outcome, Result
-from minova.objects.base import WireObject, utcnow
-from minova.objects.control import Activity, Pin, Pong, ServiceVersions, Task
+from minova.objects.base import UUID, WireObject, utcnow
+from minova.objects.control import Activity, Pin, Pong, Presence, ServiceVersions, Task
 from minova.objects.host import Guest, Host, HostCapacity, HostDirective, HostReport, Service
 from minova.objects.instance import BootRequest, Fault, Instance
 from minova.objects.migration import Migration, MigrationOptions, MigrationProgress
@@ -26,6 +26,7 @@ WIRE_TYPES: tuple[type[WireObject], ...] = (
     Outcome,
     Pin,
     Pong,
+    Presence,
     Service,
     ServiceVersions,
     Task,
@@ -33,6 +34,7 @@ WIRE_TYPES: tuple[type[WireObject], ...] = (
 """Every class that may travel."""
 
 __all__ = [
+    "UUID",
     "WIRE_TYPES",
     "Action",
     "ActionEvent",
@@ -53,6 +55,7 @@ __all__ = [
     "Outcome",
     "Pin",
     "Pong",
+    "Presence",
     "Result",
     "Service",
     "ServiceVersions",

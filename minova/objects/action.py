@@ -1,10 +1,10 @@
 """Actions, their trace, and the orders and outcomes that conductors and computes exchange about them."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from minova.objects.base import UUID, Moment
 from minova.objects.instance import Fault
 from minova.states import ActionStatus, Verb
 
@@ -43,7 +43,7 @@ class Action:
     VERSION: ClassVar[str] = "1.0"
     id: str
     verb: Verb
-    instance_uuid: str
+    instance_uuid: UUID
     instance_name: str
     status: ActionStatus
     step: str
@@ -53,9 +53,9 @@ class Action:
     user: str
     error: str
     cancel_requested: bool
-    submitted_at: datetime
-    finished_at: datetime | None
-    migration_uuid: str | None = None
+    submitted_at: Moment
+    finished_at: Moment | None
+    migration_uuid: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +70,8 @@ class ActionEvent:
     hop: Hop
     service: str
     attempt: int
-    started_at: datetime
-    finished_at: datetime
+    started_at: Moment
+    finished_at: Moment
     result: Result
     message: str = ""
 
@@ -87,12 +87,12 @@ class Order:
 
     VERSION: ClassVar[str] = "1.0"
     action_id: str
-    instance_uuid: str
+    instance_uuid: UUID
     step: str
     sequence: int
     attempt: int
-    sent_at: datetime
-    deadline: datetime
+    sent_at: Moment
+    deadline: Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +107,8 @@ class Outcome:
     order: Order
     host: str
     result: Result
-    received_at: datetime
-    started_at: datetime
-    finished_at: datetime
+    received_at: Moment
+    started_at: Moment
+    finished_at: Moment
     data: dict[str, Any] = field(default_factory=dict)
     fault: Fault | None = None

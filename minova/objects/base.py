@@ -1,7 +1,18 @@
 """What all wire objects have in common."""
 
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
+
+import msgspec
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time that says what it is relative to; without that it is refused, for it cannot be compared."""
+
+UUID = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+"""The name of something for good; drivers make names of files of it."""
+
+RPCVersion = Annotated[str, msgspec.Meta(pattern=r"^\d{1,9}\.\d{1,9}$")]
+"""Such as ``1.2``; all pins are made of these, and one that is none would break them."""
 
 
 class WireObject(Protocol):

@@ -1,8 +1,9 @@
 """What every service says of itself in the ``control`` namespace."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar
+
+from minova.objects.base import Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,29 @@ class Task:
     VERSION: ClassVar[str] = "1.0"
     what: str
     subject: str
-    since: datetime
+    since: Moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """What one process of a service says of itself in a roll call.
+
+    :ivar process: its process id.
+    :ivar workers: how many such processes the service has on its host.
+    :ivar uptime: seconds since it started.
+    :ivar tasks: what it is doing now.
+    """
+
+    VERSION: ClassVar[str] = "1.0"
+    service: str
+    host: str
+    process: int
+    workers: int
+    uptime: float
+    release: str
+    rpc_version: str
+    pins: tuple[Pin, ...] = ()
+    tasks: tuple[Task, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Hosts, the services on them, and what a compute reports of itself."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar
 
+from minova.objects.base import UUID, Moment, RPCVersion
 from minova.states import HostState, PowerState
 
 
@@ -15,7 +15,7 @@ class Guest:
     """
 
     VERSION: ClassVar[str] = "1.0"
-    uuid: str
+    uuid: UUID
     name: str
     power_state: PowerState
     migrating_to: str | None = None
@@ -44,9 +44,9 @@ class HostReport:
 
     VERSION: ClassVar[str] = "1.0"
     host: str
-    rpc_version: str
-    started_at: datetime
-    made_at: datetime
+    rpc_version: RPCVersion
+    started_at: Moment
+    made_at: Moment
     started: bool
     capacity: HostCapacity
     guests: tuple[Guest, ...] = ()
@@ -105,5 +105,5 @@ class Service:
     forced_down: bool
     draining: bool
     rpc_version: str
-    started_at: datetime
-    last_seen_at: datetime
+    started_at: Moment
+    last_seen_at: Moment

@@ -2,10 +2,10 @@
 
 import traceback
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar, Self
 
 from minova.exception import MinovaError
+from minova.objects.base import UUID, Moment
 from minova.states import PowerState, TaskState, VmState
 
 
@@ -36,7 +36,7 @@ class Instance:
     """
 
     VERSION: ClassVar[str] = "1.0"
-    uuid: str
+    uuid: UUID
     name: str
     vcpus: int
     memory_mb: int
@@ -45,8 +45,8 @@ class Instance:
     vm_state: VmState
     task_state: TaskState | None
     power_state: PowerState
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class Fault:
     message: str
     details: str = ""
     host: str = ""
-    created_at: datetime | None = None
+    created_at: Moment | None = None
     action_id: str | None = None
 
     @classmethod
@@ -72,5 +72,7 @@ class Fault:
         """Return an error that was met at ``where`` as a fault; one that nobody expected comes with its traceback."""
         if isinstance(error, MinovaError):
             return cls(code=type(error).__name__, message=error.message, host=where)
-        details = "".join(traceback.format_exception(error))
-        return cls(code=type(error).__name__, message=f"unexpected error: {error}", details=details, host=where)
+        # Databases cannot store NUL, and a hypervisor may have put it in.
+        message = f"unexpected error: {error}".replace("\0", "")
+        details = "".join(traceback.format_exception(error)).replace("\0", "")
+        return cls(code=type(error).__name__, message=message, details=details, host=where)

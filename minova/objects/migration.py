@@ -1,9 +1,9 @@
 """Migrations and how far they are."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar
 
+from minova.objects.base import UUID, Moment
 from minova.states import MigrationStatus, MigrationType
 
 
@@ -42,8 +42,8 @@ class Migration:
     """One change of host of one instance."""
 
     VERSION: ClassVar[str] = "1.0"
-    uuid: str
-    instance_uuid: str
+    uuid: UUID
+    instance_uuid: UUID
     instance_name: str
     action_id: str
     migration_type: MigrationType
@@ -51,5 +51,5 @@ class Migration:
     source_host: str
     dest_host: str
     progress: MigrationProgress
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment

@@ -22,6 +22,8 @@ class Sent:
     server: str | None
     call: bool
     timeout: float | None
+    monitor: int | None
+    fanout: bool
     ctxt: dict[str, Any]
     message: dict[str, Any]
 
@@ -52,7 +54,7 @@ class Loopback:
         return RPCTransport(self)
 
     def serve(self, topic: str, *endpoints: object) -> None:
-        self.dispatchers[topic] = Dispatcher(endpoints, f"{topic}:here")
+        self.dispatchers[topic] = Dispatcher(endpoints, f"{topic}:here", self.conf.rpc.max_message_size)
 
     def require_features(self, requeue: bool = False) -> None:
         base.BaseDriver.require_features(self, requeue)
@@ -64,10 +66,21 @@ class Loopback:
         message: dict[str, Any],
         wait_for_reply: bool | None = None,
         timeout: float | None = None,
+        call_monitor_timeout: int | None = None,
         **_options: Any,
     ) -> Any:
         ctxt, message = json.loads(json.dumps([ctxt, message]))
-        self.sent.append(Sent(target.topic, target.server, bool(wait_for_reply), timeout, ctxt, message))
+        sent = Sent(
+            topic=target.topic,
+            server=target.server,
+            call=bool(wait_for_reply),
+            timeout=timeout,
+            monitor=call_monitor_timeout,
+            fanout=bool(target.fanout),
+            ctxt=ctxt,
+            message=message,
+        )
+        self.sent.append(sent)
         if target.topic in self.dispatchers:
             return self._dispatch(self.dispatchers[target.topic], Incoming(ctxt, message))
         if wait_for_reply:

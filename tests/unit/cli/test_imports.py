@@ -8,7 +8,7 @@ from pathlib import Path
 
 from minova.cli.commands import COMMANDS
 
-LIGHT = {"cliff", "minova", "rich"}
+LIGHT = {"cliff", "minova", "msgspec", "rich"}
 
 
 def imported(module: str) -> Iterator[str]:

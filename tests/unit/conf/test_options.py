@@ -57,7 +57,7 @@ def test_configurations_do_not_share_values() -> None:
 
 
 def test_every_class_of_timeouts_is_an_option() -> None:
-    assert {option.dest for option in rpc.OPTS} == {timeout.value for timeout in Timeout}
+    assert {timeout.value for timeout in Timeout} <= {option.dest for option in rpc.OPTS}
 
 
 @pytest.mark.parametrize("level", ["auto", "1.0", "12.34"])

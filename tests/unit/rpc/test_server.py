@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from minova.objects import MigrationOptions
 from minova.rpc.serializer import Serializer
 from minova.rpc.server import Dispatcher, expose
 from tests.unit.loopback import Incoming
+
+MAX_SIZE = 65536
 
 
 class Endpoint:
@@ -32,6 +35,10 @@ class Endpoint:
         raise InstanceNotFound(name="web")
 
     @expose
+    def typed(self, ctxt: RequestContext, name: str, orders: list[tuple[str, int]], when: int | None = None) -> None:
+        self.called.append(f"{name} {orders} {when}")
+
+    @expose
     def crash(self, ctxt: RequestContext) -> None:
         raise KeyError("boom")
 
@@ -43,7 +50,7 @@ def endpoint() -> Endpoint:
 
 @pytest.fixture
 def served(endpoint: Endpoint) -> Dispatcher:
-    return Dispatcher([endpoint], "compute:host1")
+    return Dispatcher([endpoint], "compute:host1", MAX_SIZE)
 
 
 def incoming(ctxt: RequestContext, method: str, version: str = "1.0", **args: Any) -> Incoming:
@@ -127,11 +134,90 @@ def test_broken_argument_is_the_callers_mistake(served: Dispatcher, endpoint: En
     assert endpoint.called == []
 
 
-def test_unknown_argument_is_a_fault(served: Dispatcher, endpoint: Endpoint, ctxt: RequestContext) -> None:
-    error = dispatch_error(served, incoming(ctxt, "work", surprise=1))
-    assert isinstance(error, ServiceFault)
-    assert error.kind == "TypeError"
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        ({"name": "vm", "orders": [], "surprise": 1}, "unexpected keyword argument 'surprise'"),
+        ({"name": "vm"}, "missing a required argument: 'orders'"),
+        ({"name": 3, "orders": []}, "name: Expected `str`, got `int`"),
+        ({"name": None, "orders": []}, "name: Expected `str`, got `null`"),
+        ({"name": "vm", "orders": {}}, "orders: Expected `array`, got `object`"),
+        ({"name": "vm", "orders": [["a", "b"]]}, "orders: Expected `int`, got `str`"),
+        ({"name": "vm", "orders": [], "when": True}, "when: Expected `int | null`, got `bool`"),
+    ],
+)
+def test_arguments_are_what_the_method_says(
+    served: Dispatcher, endpoint: Endpoint, ctxt: RequestContext, args: dict[str, Any], reason: str
+) -> None:
+    error = dispatch_error(served, incoming(ctxt, "typed", **args))
+    assert isinstance(error, InvalidInput)
+    assert reason in error.reason
     assert endpoint.called == []
+
+
+def test_arguments_become_what_the_method_says(served: Dispatcher, endpoint: Endpoint, ctxt: RequestContext) -> None:
+    served.dispatch(incoming(ctxt, "typed", name="vm", orders=[["a", 1]]))
+    assert endpoint.called == ["vm [('a', 1)] None"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": None},
+        {"method": 3},
+        {"method": "work()"},
+        {"method": "work" * 1000},
+        {"method": ["work"]},
+        {"args": [1, 2]},
+        {"args": "options"},
+        {"namespace": 1},
+        {"namespace": {"a": 1}},
+        {"version": None},
+        {"version": 1.0},
+        {"version": "1"},
+        {"version": "one.two"},
+        {"version": "1.0.0"},
+        {"version": "1." + "9" * 5000},
+        {"args": {"name": "x" * MAX_SIZE}},
+        {"args": {"name": "\ud800"}},
+    ],
+    ids=str,
+)
+def test_what_no_client_sends_is_refused_with_one_line(
+    served: Dispatcher, endpoint: Endpoint, ctxt: RequestContext, caplog: pytest.LogCaptureFixture, change: Any
+) -> None:
+    message = incoming(ctxt, "work")
+    message.message.update(change)
+    with caplog.at_level(logging.INFO):
+        assert isinstance(dispatch_error(served, message), InvalidInput)
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("ERROR", None)]
+    assert len(caplog.text) < 400
+    assert caplog.text.count("\n") == 1
+    assert endpoint.called == []
+
+
+def test_nobody_makes_a_line_of_his_own_in_the_log(
+    served: Dispatcher, ctxt: RequestContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    dispatch_error(served, incoming(ctxt, "work\nforged line"))
+    assert "\nforged" not in caplog.text
+
+
+@pytest.mark.parametrize("timeout", ["soon", [1], {"a": 1}])
+def test_time_out_that_is_no_number_is_refused(served: Dispatcher, ctxt: RequestContext, timeout: Any) -> None:
+    message = incoming(ctxt, "work")
+    message.client_timeout = timeout
+    assert isinstance(dispatch_error(served, message), InvalidInput)
+
+
+@pytest.mark.parametrize("method", ["nothing_such", "work"])
+def test_no_thread_is_left_by_a_monitored_call(served: Dispatcher, ctxt: RequestContext, method: str) -> None:
+    """oslo.messaging starts one for each, and forgets it where there is no such method or version."""
+    before = set(threading.enumerate())
+    message = incoming(ctxt, method, "1.0" if method != "work" else "3.0")
+    message.client_timeout = 600
+    dispatch_error(served, message)
+    assert set(threading.enumerate()) == before
 
 
 def test_no_error_is_left_over(served: Dispatcher, ctxt: RequestContext) -> None:
