@@ -40,6 +40,7 @@ COMMANDS = {
     "migration show": "migration:Show",
     "rpc map": "rpc:Map",
     "rpc ping": "rpc:Ping",
+    "rpc reset": "rpc:Reset",
     "rpc versions": "rpc:Versions",
     "service disable": "service:Disable",
     "service enable": "service:Enable",

@@ -6,7 +6,7 @@ What is heavy is imported where it is used, for ``--help`` imports this module t
 import getpass
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from minova.conductor.rpcapi import ConductorAPI
     from minova.context import RequestContext
     from minova.rpc.control import ControlAPI
+    from minova.rpc.rollcall import RollCall
 
 Notify = Callable[[str], None]
 """Tells the user something that is no result."""
@@ -30,11 +31,13 @@ class Connection:
     """A cluster that can be talked to.
 
     :ivar control: makes the client of the ``control`` namespace of a topic.
+    :ivar roll_call: begins a roll call, which is over with its context.
     :ivar ctxt: who asks.
     """
 
     conductor: "ConductorAPI"
     control: "Callable[[str], ControlAPI]"
+    roll_call: "Callable[[], AbstractContextManager[RollCall]]"
     ctxt: "RequestContext"
 
 
@@ -119,16 +122,23 @@ def _process(holder: Path) -> str:
 @contextmanager
 def _embedded(conf: "cfg.ConfigOpts", notify: Notify) -> Iterator[Connection]:
     from minova.embedded import Cluster
+    from minova.rpc.rollcall import listen
 
     hosts = [f"host{number}" for number in range(1, conf.embedded.hosts + 1)]
     with exclusive(conf, notify), Cluster(conf, hosts=hosts) as cluster:
-        yield Connection(conductor=cluster.conductor_api, control=cluster.control, ctxt=_context())
+        yield Connection(
+            conductor=cluster.conductor_api,
+            control=cluster.control,
+            roll_call=lambda: listen(cluster.transport),
+            ctxt=_context(),
+        )
 
 
 @contextmanager
 def _remote(conf: "cfg.ConfigOpts") -> Iterator[Connection]:
     from minova.conductor.rpcapi import TOPIC, ConductorAPI
     from minova.rpc.control import ControlAPI
+    from minova.rpc.rollcall import listen
     from minova.rpc.transport import get_transport
     from minova.rpc.versions import Pins
 
@@ -140,6 +150,7 @@ def _remote(conf: "cfg.ConfigOpts") -> Iterator[Connection]:
         yield Connection(
             conductor=ConductorAPI(conf, transport, Pins(conf, control.lowest)),
             control=lambda topic: ControlAPI(conf, transport, topic),
+            roll_call=lambda: listen(transport),
             ctxt=ctxt,
         )
     finally:

@@ -5,13 +5,14 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cliff.lister import Lister
 
-from minova.cli.base import Display, ListCommand, PartlyFailed
+from minova.cli.base import Display, ListCommand, MinovaCommand, PartlyFailed
 from minova.cli.columns import Cell, Columns, optional, row
+from minova.cli.rollcall import ROLL_CALL, TOPICS, call_roll, pins_cell
 from minova.exception import PeerError, ServiceNotFound
 from minova.objects import Pong, Service, ServiceVersions
 from minova.states import HostState
@@ -58,10 +59,13 @@ class _Survey(ListCommand[Asked[T]], Generic[T]):
 
         with ThreadPoolExecutor(QUESTIONS) as executor:
             asked = list(executor.map(one, services))
-        missing = [each for each in asked if each.error and each.service.state is HostState.UP]
-        if missing:
-            self.complaint = PartlyFailed(reason=f"{len(missing)} of the services that are up did not answer")
+        self.complaint = _silent(sum(1 for each in asked if each.error and each.service.state is HostState.UP))
         return asked
+
+
+def _silent(number: int) -> PartlyFailed | None:
+    """Return the complaint about services that are up and did not answer."""
+    return PartlyFailed(reason=f"{number} of the services that are up did not answer") if number else None
 
 
 def _error(asked: Asked[Any]) -> Cell:
@@ -91,7 +95,22 @@ class Ping(_Survey[Pong]):
 
     def arguments(self, parser: ArgumentParser) -> None:
         """Add what to select by."""
-        parser.add_argument("--host", metavar="HOST", help="only the services on this host")
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--host", metavar="HOST", help="only the services on this host")
+        which.add_argument("--all", action="store_true", help="all in one round, with versions, pins and what runs")
+
+    def layout(self, parsed_args: Namespace) -> Columns[Any]:
+        """Return the columns of a roll call, or of single pings."""
+        return ROLL_CALL if parsed_args.all else PING
+
+    def take_action(self, parsed_args: Namespace) -> tuple[Sequence[str], Iterable[Any]]:
+        """Ping one by one, or call the roll."""
+        if not parsed_args.all:
+            return super().take_action(parsed_args)
+        with self.app.connect() as connection:
+            called, silent = call_roll(connection, self.app.conf.rpc.ping_timeout)
+        self.complaint = _silent(silent)
+        return tuple(ROLL_CALL), [row(ROLL_CALL, each) for each in called]
 
     def fetch(self, connection: "Connection", parsed_args: Namespace) -> list[Asked[Pong]]:
         """Ping the services.
@@ -109,18 +128,12 @@ class Ping(_Survey[Pong]):
         return control.ping(connection.ctxt, host)
 
 
-def _pins(asked: Asked[ServiceVersions]) -> Cell:
-    pins = asked.answer.pins if asked.answer else ()
-    text = "\n".join(f"{pin.topic} {pin.version}: {pin.reason}" for pin in pins)
-    return Cell([asdict(pin) for pin in pins], text or "-")
-
-
 VERSIONS: Columns[Asked[ServiceVersions]] = {
     "host": lambda item: item.service.host,
     "binary": lambda item: item.service.binary,
     "release": lambda item: optional(item.answer.release if item.answer else None),
     "rpc_version": lambda item: item.answer.rpc_version if item.answer else item.service.rpc_version,
-    "pins": _pins,
+    "pins": lambda item: pins_cell(item.answer.pins if item.answer else ()),
     "error": _error,
 }
 
@@ -138,6 +151,17 @@ class Versions(_Survey[ServiceVersions]):
     def question(self, control: "ControlAPI", connection: "Connection", host: str) -> ServiceVersions:
         """Ask one."""
         return control.get_versions(connection.ctxt, host)
+
+
+class Reset(MinovaCommand):
+    """Have every service resolve its pins again, as SIGHUP does."""
+
+    def take_action(self, parsed_args: Namespace) -> None:
+        """Tell all of them at once."""
+        with self.app.connect() as connection:
+            for topic in TOPICS:
+                connection.control(topic).reset(connection.ctxt)
+        self.app.notify("all services were told to resolve their pins again; see them with: minova-manage rpc versions")
 
 
 def _grown(method: "Method") -> Cell:

@@ -62,11 +62,13 @@ def interfaces() -> tuple[Interface, ...]:
     from minova.conductor.manager import ConductorManager
     from minova.conductor.rpcapi import ConductorAPI
     from minova.rpc.control import ControlAPI, ControlEndpoint, LowestVersionEndpoint
+    from minova.rpc.rollcall import RollCall, RollCallAPI
 
     return (
         Interface(client=ConductorAPI, endpoints={ConductorAPI.TOPIC: ConductorManager}),
         Interface(client=ComputeAPI, endpoints={ComputeAPI.TOPIC: ComputeManager}),
         Interface(client=ControlAPI, endpoints={"every": ControlEndpoint, ConductorAPI.TOPIC: LowestVersionEndpoint}),
+        Interface(client=RollCallAPI, endpoints={RollCallAPI.TOPIC: RollCall}),
     )
 
 

@@ -94,7 +94,7 @@ class ComputeAPI(RPCAPI):
         """Call :meth:`minova.compute.manager.ComputeManager.check_can_live_migrate_source`."""
         self._call(
             ctxt,
-            Timeout.NORMAL,
+            Timeout.LONG,
             host,
             "check_can_live_migrate_source",
             instance=instance,

@@ -14,6 +14,7 @@ from minova.compute.work import WorkQueue
 from minova.conductor import rpcapi as conductor_rpcapi
 from minova.conductor.rpcapi import ConductorAPI
 from minova.rpc.control import ControlAPI, ControlEndpoint
+from minova.rpc.rollcall import RollCallAPI
 from minova.rpc.server import get_server
 from minova.rpc.versions import Pins
 from minova.service import RENEWALS_PER_LEASE, Service
@@ -39,7 +40,8 @@ class ComputeService(Service):
         self._migrations = LiveMigrations(conf, driver, conductor)
         self.reporter = HostReporter(host, driver, conductor, conductors, self._work, self._orders)
         manager = ComputeManager(driver, self._work, self._migrations)
-        control = ControlEndpoint(BINARY, host, HISTORY.version, self._pins, self._work.tasks)
+        roll = RollCallAPI(conf, transport)
+        control = ControlEndpoint(BINARY, host, HISTORY.version, self._pins, self._work.tasks, roll)
         super().__init__(get_server(transport, TOPIC, host, [manager, control]))
 
     def timers(self) -> Sequence[tuple[float, Callable[[], None]]]:

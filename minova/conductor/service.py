@@ -21,6 +21,7 @@ from minova.db.queries import COMPUTE, CONDUCTOR
 from minova.db.session import Database
 from minova.objects import utcnow
 from minova.rpc.control import ControlEndpoint, LowestVersionEndpoint
+from minova.rpc.rollcall import RollCallAPI
 from minova.rpc.server import get_server
 from minova.rpc.versions import Pins
 from minova.scheduler.scheduler import Scheduler
@@ -49,7 +50,8 @@ class ConductorService(Service):
             Reconciler(database, services.scheduler, self.leases),
             self.leases,
         )
-        control = ControlEndpoint(CONDUCTOR, self._host, HISTORY.version, self._pins, self.engine.activities)
+        roll, tasks = RollCallAPI(conf, transport), self.engine.activities
+        control = ControlEndpoint(CONDUCTOR, self._host, HISTORY.version, self._pins, tasks, roll)
         lowest = LowestVersionEndpoint(queries.lowest_version)
         super().__init__(get_server(transport, TOPIC, self._host, [manager, control, lowest]))
 

@@ -1,5 +1,6 @@
 """The base of every ``rpcapi.py``: versions, pins, timeouts and errors are dealt with here, once."""
 
+import time
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -19,6 +20,8 @@ class Timeout(StrEnum):
     PING = "ping_timeout"
     QUICK = "quick_timeout"
     NORMAL = "normal_timeout"
+    LONG = "long_timeout"
+    """Monitored: the peer says every now and then that it is still at it, and one that does not is given up early."""
 
 
 class RPCAPI:
@@ -28,12 +31,13 @@ class RPCAPI:
     HISTORY: ClassVar[History]
     NAMESPACE: ClassVar[str | None] = None
 
-    def __init__(self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, pins: Pins) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, pins: Pins | None) -> None:
         """Make a client; nothing is sent and no pin resolved before the first message.
 
+        :param pins: None: nothing holds this client back.
         :raises ConfigurationError: ``[upgrade_levels]`` names a version that does not exist.
         """
-        if self.NAMESPACE is None:
+        if pins is not None:
             check_level(conf, self.TOPIC, self.HISTORY)
         self._conf = conf
         self._pins = pins
@@ -45,7 +49,10 @@ class RPCAPI:
         return serves(self._pin().version, version)
 
     def _pin(self) -> Pin:
-        return self._pins.pin(self.TOPIC, self.HISTORY.version)
+        newest = self.HISTORY.version
+        if self._pins is None:
+            return Pin(topic=self.TOPIC, version=newest, reason="never pinned")
+        return self._pins.pin(self.TOPIC, newest)
 
     def _cast(self, ctxt: RequestContext, host: str | None, method: str, version: str = "", /, **args: Any) -> None:
         """Send ``method`` and go on. ``version``: what the arguments need; default: the version that added it.
@@ -54,6 +61,13 @@ class RPCAPI:
         """
         client = self._client.prepare(server=host, version=self._version(method, version))
         client.cast(ctxt, method, **args)
+
+    def _fanout(self, ctxt: RequestContext, method: str, /, **args: Any) -> None:
+        """Send ``method`` to every server of the topic at once, and go on.
+
+        :raises PeerTooOld: the pin is below the version that added it.
+        """
+        self._client.prepare(fanout=True, version=self._version(method, "")).cast(ctxt, method, **args)
 
     def _call(
         self,
@@ -70,13 +84,17 @@ class RPCAPI:
         :raises PeerTooOld: the pin is below the version.
         :raises PeerSilent: no answer in time.
         """
-        seconds = self._conf.rpc[timeout.value]
-        client = self._client.prepare(server=host, version=self._version(method, version), timeout=seconds)
+        seconds, started = self._conf.rpc[timeout.value], time.monotonic()
+        monitor = self._conf.rpc.monitor_timeout if timeout is Timeout.LONG else None
+        client = self._client.prepare(
+            server=host, version=self._version(method, version), timeout=seconds, call_monitor_timeout=monitor
+        )
         peer = f"{self.TOPIC} on {host}" if host else f"any {self.TOPIC}"
         try:
             return client.call(ctxt, method, **args)
         except oslo_messaging.MessagingTimeout:
-            raise PeerSilent(peer=peer, seconds=seconds) from None
+            early = time.monotonic() - started < seconds
+            raise PeerSilent(peer=peer, seconds=(monitor or seconds) if early else seconds) from None
         except oslo_messaging.RemoteError as error:
             # A type that is not ours: no traceback of a peer reaches a user.
             reason = str(error.value)

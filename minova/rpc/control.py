@@ -1,5 +1,6 @@
 """The namespace ``control``, which every service serves: is it there, what does it speak, what does it do now."""
 
+import os
 import time
 from collections.abc import Callable
 from importlib.metadata import version as installed_version
@@ -9,8 +10,9 @@ from oslo_config import cfg
 
 from minova.context import RequestContext, service_context
 from minova.exception import BrokerUnreachable
-from minova.objects import Activity, Pin, Pong, ServiceVersions, Task
+from minova.objects import Activity, Pin, Pong, Presence, ServiceVersions, Task
 from minova.rpc.client import RPCAPI, Timeout
+from minova.rpc.rollcall import RollCallAPI
 from minova.rpc.server import expose
 from minova.rpc.versions import History, LowestVersion, Pins, Release
 
@@ -23,6 +25,7 @@ HISTORY = History(
             summary="The first.",
             methods=("ping", "get_versions", "get_activity", "get_lowest_version"),
         ),
+        Release(version="1.1", summary="What is sent to all services at once.", methods=("announce", "reset")),
     )
 )
 
@@ -32,10 +35,26 @@ class ControlEndpoint:
 
     target = oslo_messaging.Target(namespace=NAMESPACE, version=HISTORY.version)
 
-    def __init__(self, service: str, host: str, rpc_version: str, pins: Pins, tasks: Callable[[], list[Task]]) -> None:
-        """Answer for ``service`` on ``host``; ``tasks`` says what it is doing when it is asked."""
+    def __init__(
+        self,
+        service: str,
+        host: str,
+        rpc_version: str,
+        pins: Pins,
+        tasks: Callable[[], list[Task]],
+        roll: RollCallAPI,
+        workers: int = 1,
+    ) -> None:
+        """Answer for one process of ``service`` on ``host``.
+
+        :param tasks: says what it is doing when it is asked.
+        :param roll: takes the answer to a roll call.
+        :param workers: how many such processes there are on the host.
+        """
         self._service, self._host, self._rpc_version = service, host, rpc_version
         self._pins = pins
+        self._roll = roll
+        self._workers = workers
         self._tasks = tasks
         self._started = time.monotonic()
 
@@ -59,6 +78,27 @@ class ControlEndpoint:
     def get_activity(self, ctxt: RequestContext) -> Activity:
         """Say what the service is doing now."""
         return Activity(service=self._service, host=self._host, tasks=tuple(self._tasks()))
+
+    @expose
+    def announce(self, ctxt: RequestContext, round_id: str) -> None:
+        """Answer a roll call."""
+        presence = Presence(
+            service=self._service,
+            host=self._host,
+            process=os.getpid(),
+            workers=self._workers,
+            uptime=time.monotonic() - self._started,
+            release=installed_version("minova"),
+            rpc_version=self._rpc_version,
+            pins=self._pins.in_force(),
+            tasks=tuple(self._tasks()),
+        )
+        self._roll.present(ctxt, round_id, presence)
+
+    @expose
+    def reset(self, ctxt: RequestContext) -> None:
+        """Resolve the pins again, as SIGHUP does; the configuration is not read again."""
+        self._pins.reset()
 
 
 class LowestVersionEndpoint:
@@ -84,7 +124,7 @@ class ControlAPI(RPCAPI):
 
     def __init__(self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, topic: str) -> None:
         self.TOPIC = topic  # type: ignore[misc]  # the one client that serves several topics
-        super().__init__(conf, transport, Pins(conf, lambda _topic: None))
+        super().__init__(conf, transport, None)
 
     def ping(self, ctxt: RequestContext, host: str | None) -> Pong:
         """Call :meth:`ControlEndpoint.ping`."""
@@ -112,6 +152,14 @@ class ControlAPI(RPCAPI):
         activity: Activity = self._call(ctxt, Timeout.QUICK, host, "get_activity")
         return activity
 
+    def announce(self, ctxt: RequestContext, round_id: str) -> None:
+        """Cast to :meth:`ControlEndpoint.announce`, of all servers of the topic."""
+        self._fanout(ctxt, "announce", round_id=round_id)
+
+    def reset(self, ctxt: RequestContext) -> None:
+        """Cast to :meth:`ControlEndpoint.reset`, of all servers of the topic."""
+        self._fanout(ctxt, "reset")
+
     def get_lowest_version(self, ctxt: RequestContext, topic: str) -> Pin | None:
         """Call :meth:`LowestVersionEndpoint.get_lowest_version`."""
         pin: Pin | None = self._call(ctxt, Timeout.QUICK, None, "get_lowest_version", topic=topic)
@@ -121,6 +169,3 @@ class ControlAPI(RPCAPI):
         """Serve as :data:`~minova.rpc.versions.LowestVersion` to a process that has no database."""
         pin = self.get_lowest_version(service_context(), topic)
         return (pin.version, pin.reason) if pin else None
-
-    def _pin(self) -> Pin:
-        return Pin(topic=self.TOPIC, version=self.HISTORY.version, reason="never pinned")

@@ -14,11 +14,12 @@ from minova.conductor.queries import Queries
 from minova.exception import InstanceNotFound, InvalidInput, PeerSilent, ServiceFault
 from minova.objects import Instance, MigrationOptions
 from minova.rpc.client import RPCAPI, Timeout
+from minova.rpc.rollcall import listen
 from minova.rpc.versions import History, Pins, Release
 from minova.states import Verb, VmState
 from minova.virt.fake import FakeDriver
 from tests.fixtures.gate import Gate
-from tests.fixtures.lab import Lab, wait_until
+from tests.fixtures.lab import PATIENCE, Lab, wait_until
 
 
 class Stranger(RPCAPI):
@@ -55,6 +56,31 @@ def test_service_that_is_not_there_is_silent(lab: Lab) -> None:
     lab.set("rpc", ping_timeout=0.2)
     with pytest.raises(PeerSilent, match=re.escape("compute on host2 did not answer within 0.2 s")):
         lab.cluster.control("compute").ping(lab.ctxt, "host2")
+
+
+def test_roll_call_finds_every_service_in_one_round(lab: Lab) -> None:
+    with listen(lab.cluster.transport) as roll:
+        for topic in ("conductor", "compute"):
+            lab.cluster.control(topic).announce(lab.ctxt, roll.round_id)
+        answers = roll.collect(lambda answers: len(answers) == 3, PATIENCE)
+    assert sorted((each.presence.service, each.presence.host) for each in answers) == [
+        ("minova-compute", "host1"),
+        ("minova-compute", "host2"),
+        ("minova-conductor", conductor_host(lab)),
+    ]
+
+
+def test_reset_by_fanout_makes_every_service_resolve_its_pins_again(lab: Lab) -> None:
+    lab.set("upgrade_levels", conductor="1.0")
+    control = lab.cluster.control("compute")
+    control.reset(lab.ctxt)
+
+    def reasons() -> set[str]:
+        for host in ("host1", "host2"):
+            lab.report(host)
+        return {pin.reason for host in ("host1", "host2") for pin in control.get_versions(lab.ctxt, host).pins}
+
+    wait_until(lambda: reasons() == {"[upgrade_levels] conductor = 1.0"}, "new pins on both hosts")
 
 
 def test_versions_and_pins_are_told(lab: Lab) -> None:
@@ -147,6 +173,7 @@ def test_message_of_a_newer_version_is_refused(lab: Lab) -> None:
     assert refusal.value.kind == "UnsupportedVersion"
 
 
+@pytest.mark.meets_errors
 def test_argument_of_a_wrong_type_is_the_callers_mistake(lab: Lab) -> None:
     bad = {"minova.object": "BootRequest", "minova.version": "1.0", "minova.data": {"name": "vm", "vcpus": "many"}}
     with pytest.raises(InvalidInput, match="the message holds a bad BootRequest"):

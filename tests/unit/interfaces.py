@@ -9,7 +9,7 @@ from minova.compute import rpcapi as compute_rpcapi
 from minova.compute.manager import ComputeManager
 from minova.conductor import rpcapi as conductor_rpcapi
 from minova.conductor.manager import ConductorManager
-from minova.rpc import control
+from minova.rpc import control, rollcall
 from minova.rpc.client import RPCAPI
 from minova.rpc.versions import History
 
@@ -46,4 +46,5 @@ INTERFACES = (
     Interface("compute", compute_rpcapi.ComputeAPI, (ComputeManager,), compute_rpcapi.HISTORY),
     Interface("conductor", conductor_rpcapi.ConductorAPI, (ConductorManager,), conductor_rpcapi.HISTORY),
     Interface("control", control.ControlAPI, (control.ControlEndpoint, control.LowestVersionEndpoint), control.HISTORY),
+    Interface("rollcall", rollcall.RollCallAPI, (rollcall.RollCall,), rollcall.HISTORY),
 )

@@ -13,6 +13,7 @@ from minova.context import RequestContext
 from minova.exception import PeerSilent
 from minova.rpc.client import RPCAPI
 from minova.rpc.control import ControlAPI
+from minova.rpc.rollcall import RollCallAPI
 from minova.rpc.versions import Pins, parse
 from tests.unit.examples import example
 from tests.unit.interfaces import INTERFACES, Interface, Method
@@ -39,6 +40,8 @@ def send(loopback: Loopback, interface: Interface, name: str) -> Sent:
     api: RPCAPI
     if interface.client is ControlAPI:
         api = ControlAPI(loopback.conf, loopback.transport, "compute")
+    elif interface.client is RollCallAPI:
+        api = RollCallAPI(loopback.conf, loopback.transport)
     else:
         api = interface.client(loopback.conf, loopback.transport, Pins(loopback.conf, lambda _topic: None))
     method = getattr(api, name)

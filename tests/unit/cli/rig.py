@@ -4,7 +4,7 @@ import inspect
 import io
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_type_hints
@@ -32,6 +32,7 @@ from minova.objects import (
 )
 from minova.rpc.client import RPCAPI
 from minova.rpc.control import ControlAPI
+from minova.rpc.rollcall import RollCall
 from minova.states import ActionStatus, HostState, MigrationStatus, MigrationType, PowerState, Verb, VmState
 
 START = datetime(2024, 2, 29, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -248,6 +249,7 @@ class Manage:
 
     conductor: Any = field(default_factory=lambda: Scripted(ConductorAPI))
     control: Any = field(default_factory=lambda: Scripted(ControlAPI))
+    roll: RollCall = field(default_factory=RollCall)
     topics: list[str] = field(default_factory=list)
     configured: list[tuple[list[str], bool]] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
@@ -276,7 +278,12 @@ class Manage:
 
     @property
     def connection(self) -> Connection:
-        return Connection(conductor=self.conductor, control=self._control, ctxt=RequestContext(user="op"))
+        return Connection(
+            conductor=self.conductor,
+            control=self._control,
+            roll_call=lambda: nullcontext(self.roll),
+            ctxt=RequestContext(user="op"),
+        )
 
     def _control(self, topic: str) -> Any:
         self.topics.append(topic)

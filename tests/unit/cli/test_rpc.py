@@ -12,12 +12,12 @@ from minova.cli.rpcmap import Interface, gather, place
 from minova.context import RequestContext
 from minova.db import migration
 from minova.exception import DatabaseError, PeerSilent
-from minova.objects import Pong
+from minova.objects import Pin, Pong, Presence, Task
 from minova.rpc.client import RPCAPI
 from minova.rpc.server import expose
 from minova.rpc.versions import History, Release
 from minova.states import HostState
-from tests.unit.cli.rig import SERVICE, Manage
+from tests.unit.cli.rig import SERVICE, START, Manage
 from tests.unit.cli.test_connection import make_conf
 
 CONDUCTOR = replace(SERVICE, binary="minova-conductor", host="c1")
@@ -60,6 +60,90 @@ def test_ping_of_one_host(manage: Manage) -> None:
 def test_ping_of_a_host_that_is_not_there(manage: Manage) -> None:
     ended = manage("rpc", "ping", "--host", "host9")
     assert (ended.status, ended.err) == (1, "minova-manage: error: no such service: host9\n")
+
+
+def answers(manage: Manage, *presences: Presence) -> None:
+    """Have these answer when the second topic has been called."""
+
+    def announce(round_id: str) -> None:
+        if len(manage.topics) == 2:
+            for presence in presences:
+                manage.roll.present(RequestContext(), round_id, presence)
+
+    manage.control.answers["announce"] = announce
+    manage.conf = make_conf("fake://")
+    manage.conf.set_override("ping_timeout", 0.1, "rpc")
+
+
+PRESENCE = Presence(
+    service="minova-compute",
+    host="host1",
+    process=42,
+    workers=1,
+    uptime=90.0,
+    release="0.1.0",
+    rpc_version="1.2",
+    pins=(Pin(topic="conductor", version="1.0", reason="host c1"),),
+    tasks=(Task(what="live_migration", subject="act-1", since=START),),
+)
+CONDUCTORS = [replace(PRESENCE, service="minova-conductor", host="c1", process=pid, workers=2) for pid in (7, 8)]
+
+
+def test_roll_call_shows_every_process(manage: Manage) -> None:
+    manage.conductor.answers["list_services"] = [CONDUCTOR, SERVICE]
+    answers(manage, *CONDUCTORS, PRESENCE)
+    listed = manage("rpc", "ping", "--all", "-f", "json").json
+    assert [(each["host"], each["binary"], each["process"]) for each in listed] == [
+        ("host1", "minova-compute", 42),
+        ("c1", "minova-conductor", 7),
+        ("c1", "minova-conductor", 8),
+    ]
+    assert listed[0]["pins"] == [{"topic": "conductor", "version": "1.0", "reason": "host c1"}]
+    assert listed[0]["tasks"] == [{"what": "live_migration", "subject": "act-1", "since": START.isoformat()}]
+    assert (listed[0]["uptime"], listed[0]["rpc_version"], listed[0]["release"]) == (90.0, "1.2", "0.1.0")
+    assert sorted(manage.topics) == ["compute", "conductor"]
+
+
+def test_roll_call_reads_well(manage: Manage) -> None:
+    answers(manage, PRESENCE)
+    shown = manage("rpc", "ping", "--all").out
+    assert "90.0 s" in shown
+    assert "conductor 1.0: host c1" in shown
+    assert "live_migration (act-1) for" in shown
+
+
+@pytest.mark.parametrize(
+    ("present", "silent"), [([], ["c1", "host1"]), ([PRESENCE], ["c1"]), ([PRESENCE, CONDUCTORS[0]], ["c1"])]
+)
+def test_roll_call_shows_who_is_missing(manage: Manage, present: list[Presence], silent: list[str]) -> None:
+    """Of a conductor with two processes, one is not enough."""
+    manage.conductor.answers["list_services"] = [CONDUCTOR, SERVICE]
+    answers(manage, *present)
+    ended = manage("rpc", "ping", "--all", "-f", "json")
+    assert [each["host"] for each in ended.json if each["answer_ms"] is None] == silent
+    assert ended.status == 1
+    assert ended.err == f"minova-manage: error: {len(silent)} of the services that are up did not answer\n"
+
+
+def test_roll_call_misses_nobody_who_is_not_up(manage: Manage) -> None:
+    manage.conductor.answers["list_services"] = [replace(SERVICE, state=HostState.UNKNOWN)]
+    answers(manage)
+    ended = manage("rpc", "ping", "--all", "-f", "json")
+    assert (ended.status, ended.json) == (0, [])
+
+
+def test_roll_call_is_of_all(manage: Manage) -> None:
+    ended = manage("rpc", "ping", "--all", "--host", "host1")
+    assert ended.status == 2
+    assert not manage.configured
+
+
+def test_reset_tells_all_services(manage: Manage) -> None:
+    ended = manage("rpc", "reset")
+    assert ended.status == 0
+    assert sorted(manage.topics) == ["compute", "conductor"]
+    assert [name for name, _arguments in manage.control.asked] == ["reset", "reset"]
+    assert "minova-manage rpc versions" in ended.err
 
 
 def test_versions_of_live_services(manage: Manage) -> None:

@@ -20,7 +20,7 @@ class EchoAPI(RPCAPI):
     TOPIC = "compute"
     HISTORY = History(
         (
-            Release(version="1.0", summary="The first.", methods=("echo", "tell", "fail")),
+            Release(version="1.0", summary="The first.", methods=("echo", "tell", "fail", "ponder")),
             Release(version="1.1", summary="More.", methods=("shout",), arguments=(("echo", "loud"),)),
         )
     )
@@ -30,6 +30,9 @@ class EchoAPI(RPCAPI):
 
     def shout(self, ctxt: RequestContext) -> Any:
         return self._call(ctxt, Timeout.NORMAL, None, "shout")
+
+    def ponder(self, ctxt: RequestContext) -> Any:
+        return self._call(ctxt, Timeout.LONG, None, "ponder")
 
     def tell(self, ctxt: RequestContext, host: str | None, version: str = "", **args: Any) -> None:
         self._cast(ctxt, host, "tell", version, **args)
@@ -118,6 +121,22 @@ def test_timeouts_are_configured(
     with pytest.raises(PeerSilent):
         getattr(api, call)(ctxt, *(["host1"] if call == "echo" else []))
     assert loopback.sent[0].timeout == 0.75
+
+
+def test_long_call_is_monitored(api: EchoAPI, loopback: Loopback, ctxt: RequestContext, conf: cfg.ConfigOpts) -> None:
+    """A peer that is gone is given up after the silence, not after the time that the work may take."""
+    conf.set_override("long_timeout", 300.0, "rpc")
+    conf.set_override("monitor_timeout", 7, "rpc")
+    with pytest.raises(PeerSilent, match="within 7 s"):
+        api.ponder(ctxt)
+    assert (loopback.sent[0].timeout, loopback.sent[0].monitor) == (300.0, 7)
+
+
+def test_other_calls_are_not_monitored(api: EchoAPI, loopback: Loopback, ctxt: RequestContext) -> None:
+    """They may have to wait in a queue, and nobody says meanwhile that they do."""
+    with pytest.raises(PeerSilent):
+        api.shout(ctxt)
+    assert loopback.sent[0].monitor is None
 
 
 @pytest.mark.parametrize(("host", "peer"), [("host1", "compute on host1"), (None, "any compute")])

@@ -1,5 +1,6 @@
 """The namespace that every service serves."""
 
+import os
 from importlib.metadata import version as installed_version
 
 import pytest
@@ -9,6 +10,7 @@ from minova.context import RequestContext
 from minova.exception import PeerSilent
 from minova.objects import Pin, Task, utcnow
 from minova.rpc.control import ControlAPI, ControlEndpoint, LowestVersionEndpoint
+from minova.rpc.rollcall import RollCall, RollCallAPI
 from minova.rpc.versions import LowestVersion, Pins
 from tests.unit.loopback import Loopback
 
@@ -22,14 +24,15 @@ def pins(conf: cfg.ConfigOpts) -> Pins:
 
 @pytest.fixture
 def api(conf: cfg.ConfigOpts, loopback: Loopback, pins: Pins) -> ControlAPI:
-    loopback.serve("compute", ControlEndpoint("compute", "host1", "1.2", pins, lambda: [TASK]))
+    roll = RollCallAPI(conf, loopback.transport)
+    loopback.serve("compute", ControlEndpoint("compute", "host1", "1.2", pins, lambda: [TASK], roll, workers=3))
     return ControlAPI(conf, loopback.transport, "compute")
 
 
 def conductor_api(conf: cfg.ConfigOpts, loopback: Loopback, lowest: LowestVersion) -> ControlAPI:
     loopback.serve(
         "conductor",
-        ControlEndpoint("conductor", "here", "1.0", Pins(conf, lowest), list),
+        ControlEndpoint("conductor", "here", "1.0", Pins(conf, lowest), list, RollCallAPI(conf, loopback.transport)),
         LowestVersionEndpoint(lowest),
     )
     return ControlAPI(conf, loopback.transport, "conductor")
@@ -57,6 +60,41 @@ def test_versions_and_pins(api: ControlAPI, pins: Pins, ctxt: RequestContext) ->
 
 def test_activity(api: ControlAPI, ctxt: RequestContext) -> None:
     assert api.get_activity(ctxt, "host1").tasks == (TASK,)
+
+
+def test_roll_call(api: ControlAPI, loopback: Loopback, pins: Pins, ctxt: RequestContext) -> None:
+    roll = RollCall()
+    loopback.serve("rollcall", roll)
+    pins.pin("conductor", "1.4")
+    api.announce(ctxt, roll.round_id)
+    [answer] = roll.collect(lambda answers: bool(answers), seconds=0)
+    presence = answer.presence
+    assert (presence.service, presence.host, presence.rpc_version) == ("compute", "host1", "1.2")
+    assert (presence.process, presence.workers, presence.release) == (os.getpid(), 3, installed_version("minova"))
+    assert presence.pins == (Pin(topic="conductor", version="1.0", reason="host host3"),)
+    assert presence.tasks == (TASK,)
+    assert answer.seconds >= 0
+    assert [(sent.topic, sent.fanout) for sent in loopback.sent] == [("compute", True), ("rollcall", True)]
+
+
+def test_answer_of_another_round_does_not_count(api: ControlAPI, loopback: Loopback, ctxt: RequestContext) -> None:
+    roll = RollCall()
+    loopback.serve("rollcall", roll)
+    api.announce(ctxt, RollCall().round_id)
+    assert roll.collect(lambda answers: bool(answers), seconds=0) == []
+
+
+def test_reset_resolves_the_pins_again(conf: cfg.ConfigOpts, loopback: Loopback, ctxt: RequestContext) -> None:
+    lowest = {"compute": ("1.0", "host3")}
+    pins = Pins(conf, lowest.get)
+    roll = RollCallAPI(conf, loopback.transport)
+    loopback.serve("conductor", ControlEndpoint("conductor", "here", "1.0", pins, list, roll))
+    assert pins.pin("compute", "1.2").version == "1.0"
+    lowest["compute"] = ("1.2", "host3")
+    assert pins.pin("compute", "1.2").version == "1.0"
+    ControlAPI(conf, loopback.transport, "conductor").reset(ctxt)
+    assert pins.pin("compute", "1.2").version == "1.2"
+    assert [(sent.topic, sent.fanout) for sent in loopback.sent] == [("conductor", True)]
 
 
 def test_messages_are_in_the_namespace(api: ControlAPI, loopback: Loopback, ctxt: RequestContext) -> None:
