@@ -14,6 +14,17 @@ from oslo_messaging._drivers import impl_fake
 from minova.conf import load
 from tests.fixtures.gate import Gate
 from tests.fixtures.lab import Lab, wait_until
+from tests.fixtures.services.services import Services
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    """A private broker and private databases, of which each is started when it is first asked for."""
+    services = Services()
+    try:
+        yield services
+    finally:
+        services.stop()
 
 
 @pytest.fixture

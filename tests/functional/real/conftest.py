@@ -1,0 +1,76 @@
+"""Daemons as processes, on a private RabbitMQ and a private database."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.services.services import Services
+from tests.fixtures.site import Site
+
+_SECONDS = 240
+
+_SITES = pytest.StashKey[list[Site]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark these tests, and have one that takes too long end by an exception: it has processes to stop."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.real)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(_SECONDS, method="signal"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show with a test that failed what its daemons had to say."""
+    report = yield
+    if report.failed:
+        for site in item.stash.get(_SITES, []):
+            report.sections.append(("logs of daemons", site.tail()))
+    return report
+
+
+@pytest.fixture(autouse=True)
+def no_unexpected_error() -> None:
+    """Accept errors in the log of the tests' own process: a client that loses its broker tells so."""
+
+
+@pytest.fixture
+def database() -> str:
+    """The kind of database; a test that wants several parametrizes this."""
+    return "postgresql"
+
+
+@pytest.fixture
+def make_site(
+    services: Services, database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Site]]:
+    """Make sites on a virtual host and a database of their own; check and stop them at the end."""
+    sites = request.node.stash[_SITES] = []
+
+    def make(more: str = "", *, transport_url: str = "", connection: str = "") -> Site:
+        folder = tmp_path / f"site{len(sites) + 1}"
+        folder.mkdir()
+        url = transport_url or services.rabbitmq.transport_url()
+        sites.append(Site(folder, url, connection or services.database(database).connection(), more))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        try:
+            site.check_invariants()
+        finally:
+            site.stop()
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    """A conductor and two computes, which are up."""
+    made = make_site()
+    made.add_conductor()
+    for host in ("host1", "host2"):
+        made.add_compute(host)
+    made.wait_until_up()
+    return made
