@@ -14,6 +14,7 @@ An error has fields, which cross the wire with it, and makes its message from th
     ├── NoValidHost                  no host has room
     ├── HostUnusable                 the host that was asked for will not do
     ├── DatabaseError                unreadable, not migrated, or newer than this program
+    │   └── ActionUnknown            an action of another release
     ├── BrokerUnreachable            transport_url leads nowhere
     ├── PeerError
     │   ├── PeerTooOld               a pinned peer cannot serve the request
@@ -264,6 +265,10 @@ class DatabaseError(MinovaError):
     @property
     def message(self) -> str:
         return f"database: {self.reason}"
+
+
+class ActionUnknown(DatabaseError):
+    """Another release began the action, and this conductor cannot go on with it."""
 
 
 class PeerError(MinovaError):

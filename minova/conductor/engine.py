@@ -24,7 +24,7 @@ from minova.context import RequestContext
 from minova.db import models
 from minova.db.queries import find_action, find_instance
 from minova.db.session import Database
-from minova.exception import MinovaError, NotCancellable
+from minova.exception import ActionUnknown, MinovaError, NotCancellable
 from minova.objects import BootRequest, Fault, Hop, Outcome, Result, utcnow
 from minova.objects import Task as Activity
 from minova.states import OPEN_ACTION, OPERATIONS, ActionStatus, PowerState, Verb, VmState
@@ -73,7 +73,8 @@ class Engine:
         :raises NotCancellable: it ends by itself, has ended, or is past the point of no return.
         """
         task = self._database.write(self._request_cancel, action_id)
-        self.abort(task)
+        if task is not None:
+            self.abort(task)
 
     def abort(self, task: Task) -> None:
         """Ask whoever works on a cancelled action's step to stop; asked again while its progress comes in."""
@@ -148,13 +149,17 @@ class Engine:
             self.machine.fail(session, task, fault, cancelled=outcome.result is Result.CANCELLED)
         return task
 
-    def _request_cancel(self, session: Session, action_id: str) -> Task:
+    def _request_cancel(self, session: Session, action_id: str) -> Task | None:
         action = find_action(session, action_id)
         reason = _why_not_cancellable(action)
         if reason:
             raise NotCancellable(action=action_id, reason=reason)
         action.cancel_requested = True
-        return self.machine.load(session, action)
+        try:
+            return self.machine.load(session, action)
+        except ActionUnknown:
+            # The conductors that know it see the request.
+            return None
 
     def _carry_out(self, task: Task, activity: Activity) -> None:
         """Carry out a step outside of any transaction; what comes in between is for the sweep to take up again."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from oslo_config import cfg
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from minova.conductor import trace
+from minova.conductor import foreign, trace
 from minova.conductor.engine import Engine
 from minova.conductor.tasks import Task
 from minova.db import convert, models
@@ -20,8 +20,6 @@ from minova.objects import Fault, Hop, utcnow
 from minova.states import OPEN_ACTION, HostState
 
 LOG = logging.getLogger(__name__)
-
-_BATCH = 100
 
 
 class Leases:
@@ -35,6 +33,7 @@ class Leases:
         self._listening_since = utcnow()
         self._lock = threading.Lock()
         self._handed_over = False
+        self._foreign = foreign.ForeignActions(conf, database, engine.name)
 
     def renew(self) -> None:
         """Renew the leases of the actions that this conductor's threads are working on."""
@@ -51,8 +50,9 @@ class Leases:
     def sweep(self) -> None:
         """Take over actions whose lease has run out, and run their current step again."""
         with self._database.read() as session:
-            found = _open_actions(session, models.Action.lease_expires_at < utcnow())
-        for action_id, sequence in found:
+            found = list(foreign.open_actions(session, models.Action.lease_expires_at < utcnow()))
+        self._foreign.look_after(found, self._listening_since)
+        for action_id, sequence in foreign.some_known(found):
             # Not locked for long: leases have to be renewed meanwhile.
             with self._lock:
                 if not self._handed_over:
@@ -61,7 +61,7 @@ class Leases:
     def host_returned(self, host: str, held: Sequence[tuple[str, int]]) -> None:
         """Send a compute that has just started the orders that it was sent before and does not hold any more."""
         with self._database.read() as session:
-            waiting = _open_actions(session, models.Action.waits_for == host)
+            waiting = foreign.some_known(foreign.open_actions(session, models.Action.waits_for == host))
         for action_id, sequence in set(waiting) - {(each[0], each[1]) for each in held}:
             self._take_over(action_id, sequence, returned=True)
 
@@ -154,12 +154,3 @@ class Leases:
 
     def _expiry(self) -> datetime:
         return utcnow() + timedelta(seconds=self._conf.conductor.lease)
-
-
-def _open_actions(session: Session, condition: object) -> list[tuple[str, int]]:
-    query = select(models.Action.id, models.Action.sequence).where(
-        models.Action.status.in_(OPEN_ACTION),
-        condition,  # type: ignore[arg-type]
-    )
-    rows = session.execute(query.order_by(models.Action.lease_expires_at).limit(_BATCH))
-    return [(row.id, row.sequence) for row in rows]

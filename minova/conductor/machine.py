@@ -9,7 +9,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from minova.conductor import faults, trace
+from minova.conductor import faults, foreign, trace
 from minova.conductor.tasks import TASKS, Services, Task
 from minova.conductor.tasks.step import Kind, Step
 from minova.context import RequestContext
@@ -51,7 +51,11 @@ class Machine:
         self._owner = owner
 
     def load(self, session: Session, action: models.Action) -> Task:
-        """Return the task of an action, as it stands."""
+        """Return the task of an action, as it stands.
+
+        :raises ActionUnknown: another release began it, and this one cannot go on with it.
+        """
+        foreign.require_known(action)
         row = session.get(models.Instance, action.instance_uuid)
         assert row is not None, "instances outlive their actions"
         return TASKS[action.verb](self._services, action, convert.instance(row))
@@ -140,7 +144,7 @@ class Machine:
             cancel_requested=False,
             previous_vm_state=row.vm_state,
             args=args,
-            data={},
+            data={"version": TASKS[verb].version},
             error="",
             request_id=ctxt.request_id,
             user=ctxt.user_id or "",

@@ -12,7 +12,7 @@ from minova.context import RequestContext
 from minova.db import models
 from minova.db.queries import find_migration, migration_of
 from minova.db.session import Database
-from minova.exception import InvalidInput, NotForceable
+from minova.exception import ActionUnknown, InvalidInput, NotForceable
 from minova.objects import MigrationProgress, Order, utcnow
 from minova.states import MIGRATION, OPEN_ACTION, MigrationEvent, MigrationStatus, MigrationType
 
@@ -64,7 +64,11 @@ class Migrations:
         action = session.get(models.Action, order.action_id)
         if action is None:
             return None
-        task = self._engine.machine.load(session, action)
+        try:
+            task = self._engine.machine.load(session, action)
+        except ActionUnknown:
+            # The next progress may reach a conductor that knows it.
+            return None
         if action.status not in OPEN_ACTION or task.current is None or task.current.name != order.step:
             return task
         if action.sequence == order.sequence:

@@ -5,12 +5,14 @@ and increases, so that of two that decide at once only one succeeds.
 """
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Enum, ForeignKey, Index, String, Text, TypeDecorator
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, Text, TypeDecorator
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from minova.exception import DatabaseError
 from minova.objects import Hop, Result
 from minova.states import ActionStatus, MigrationStatus, MigrationType, PowerState, TaskState, Verb, VmState
 
@@ -33,9 +35,31 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
-def _enum(kind: type[Any]) -> Enum:
-    """Store an enum by its value in a plain string column: a new member needs no change of the schema."""
-    return Enum(kind, native_enum=False, length=32, values_callable=lambda members: [m.value for m in members])
+class StoredEnum(TypeDecorator[StrEnum]):
+    """An enum by its value in a plain string column: a new member needs no change of the schema."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def __init__(self, kind: type[StrEnum]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: StrEnum | None, dialect: Dialect) -> str | None:
+        """Return what the database stores."""
+        return None if value is None else self.kind(value).value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
+        """Return what the program sees.
+
+        :raises DatabaseError: a newer release has written what this one does not know.
+        """
+        if value is not None and value not in set(self.kind):
+            reason = (
+                f"it holds the {self.kind.__name__} {value!r}, which a newer release of minova wrote: upgrade this one"
+            )
+            raise DatabaseError(reason=reason)
+        return None if value is None else self.kind(value)
 
 
 class Base(DeclarativeBase):
@@ -44,15 +68,15 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012  # read by SQLAlchemy, which wants a plain dict
         datetime: UtcDateTime,
         str: Name,
-        VmState: _enum(VmState),
-        TaskState: _enum(TaskState),
-        PowerState: _enum(PowerState),
-        Verb: _enum(Verb),
-        ActionStatus: _enum(ActionStatus),
-        MigrationType: _enum(MigrationType),
-        MigrationStatus: _enum(MigrationStatus),
-        Hop: _enum(Hop),
-        Result: _enum(Result),
+        VmState: StoredEnum(VmState),
+        TaskState: StoredEnum(TaskState),
+        PowerState: StoredEnum(PowerState),
+        Verb: StoredEnum(Verb),
+        ActionStatus: StoredEnum(ActionStatus),
+        MigrationType: StoredEnum(MigrationType),
+        MigrationStatus: StoredEnum(MigrationStatus),
+        Hop: StoredEnum(Hop),
+        Result: StoredEnum(Result),
         dict[str, Any]: JSON,
     }
 

@@ -1,4 +1,4 @@
-"""What the RPC interfaces and wire objects are, in words that change when they change.
+"""What the RPC interfaces, wire objects and tasks are, in words that change when they change.
 
 ``rpc_fingerprints.json`` keeps them for every version that there was. Run as a program, this adds the versions that are
 new; it leaves those that are known alone, because peers of these versions are out there.
@@ -13,18 +13,23 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minova.cmd import init_backend
+
+if TYPE_CHECKING:
+    from minova.conductor.tasks import Task
+    from minova.conductor.tasks.step import Step
 
 FILE = Path(__file__).with_name("rpc_fingerprints.json")
 
 Fingerprints = dict[str, dict[str, dict[str, str]]]
-"""Interface or wire object to version to its parts and what they are."""
+"""Interface, wire object or task to version to its parts and what they are."""
 
 
 def current() -> Fingerprints:
-    """Return the interfaces and objects as they are, each with its present version only."""
+    """Return the interfaces, objects and tasks as they are, each with its present version only."""
+    from minova.conductor.tasks import TASKS
     from minova.objects import WIRE_TYPES
     from tests.unit.interfaces import INTERFACES
 
@@ -36,6 +41,8 @@ def current() -> Fingerprints:
         hints = typing.get_type_hints(kind)
         parts = {field.name: _describe_type(hints[field.name]) + _describe_default(field) for field in fields(kind)}
         found[f"object {kind.__name__}"] = {kind.VERSION: parts}
+    for verb, task in TASKS.items():
+        found[f"task {verb}"] = {task.version: {step.name: _describe_step(task, step) for step in task.steps}}
     return found
 
 
@@ -63,6 +70,13 @@ def _describe_method(method: Callable[..., Any]) -> str:
         for parameter in parameters
     ]
     return f"({', '.join(arguments)}) -> {_describe_type(hints['return'])}"
+
+
+def _describe_step(task: "type[Task]", step: "Step") -> str:
+    index = task.steps.index(step)
+    before = task.steps[index - 1].name if index else "nothing"
+    undo = f", undone by {step.undone_by.kind} {step.undone_by.name}" if step.undone_by else ""
+    return f"after {before}: {step.kind}{' (pivot)' if step.pivot else ''}{undo}"
 
 
 def _describe_default(field: "Field[Any]") -> str:

@@ -58,6 +58,9 @@ class Task:
     """
 
     verb: ClassVar[Verb]
+    version: ClassVar[str] = "1.0"
+    """What a conductor has to know to go on with it; an action bears it. Steps, ``args`` and ``data`` that are added
+    raise it, so that no conductor of before leaves them out; what takes a step away raises the major version."""
     steps: ClassVar[tuple[Step, ...]]
 
     def __init__(self, services: Services, action: models.Action, instance: Instance) -> None:

@@ -2,14 +2,14 @@
 
 import logging
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from minova.conductor import machine as machine_module
-from minova.conductor.tasks import Task
+from minova.conductor.tasks import TASKS, Task
 from minova.conductor.tasks.step import Step, call, order, transaction
 from minova.context import RequestContext
 from minova.db import models
@@ -83,7 +83,7 @@ class Example(Task):
 def example(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``migrate`` be the example."""
     Example.ran, Example.failing = [], set()
-    monkeypatch.setattr(machine_module, "TASKS", {Verb.MIGRATE: Example})
+    monkeypatch.setitem(cast("dict[Verb, type[Task]]", TASKS), Verb.MIGRATE, Example)
 
 
 def begin(rig: Rig) -> models.Action:

@@ -1,0 +1,140 @@
+"""Actions of another release of minova: told apart, left to the conductors that know them, ended if none does.
+
+During an upgrade conductors of two releases work side by side, and each finds the actions of both. One that an older
+conductor cannot go on with is none of its business: a newer one will take it over. What nobody takes for long, although
+conductors are there, nobody knows.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from oslo_config import cfg
+from sqlalchemy import ColumnElement, String, select, type_coerce, update
+from sqlalchemy.orm import Session
+
+from minova.conductor import faults
+from minova.conductor.tasks import TASKS
+from minova.db import models
+from minova.db.session import Database
+from minova.exception import ActionUnknown
+from minova.objects import Fault, utcnow
+from minova.rpc.versions import serves
+from minova.scheduler.scheduler import Scheduler
+from minova.states import OPEN_ACTION, OPEN_MIGRATION, ActionStatus, MigrationStatus, Verb, VmState
+
+LOG = logging.getLogger(__name__)
+
+_BATCH = 100
+
+_CLOSED_MIGRATION = frozenset(MigrationStatus) - OPEN_MIGRATION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An open action, as far as it can be read whoever began it.
+
+    :ivar unknown: why this release cannot go on with it; empty: it can.
+    """
+
+    id: str
+    sequence: int
+    lease_expires_at: datetime
+    unknown: str
+
+
+def why_unknown(verb: str, step: str, undo_to: str, data: dict[str, Any]) -> str:
+    """Return why this release cannot go on with an action, or nothing if it can."""
+    if verb not in set(Verb):
+        return f"there is no operation {verb!r}"
+    task = TASKS[Verb(verb)]
+    version = data.get("version", "1.0")
+    if not serves(task.version, version):
+        return f"it is a {verb} of version {version}, not {task.version}"
+    for name in filter(None, (step, undo_to)):
+        if name not in {each.name for each in task.steps}:
+            return f"a {verb} has no step {name!r}"
+    return ""
+
+
+def require_known(action: models.Action) -> None:
+    """Check that this release can go on with an action. :raises ActionUnknown: it cannot."""
+    reason = why_unknown(action.verb, action.step, action.undo_to, action.data)
+    if reason:
+        told = f"action {action.id} was begun by another release of minova, and is left to its conductors: {reason}"
+        raise ActionUnknown(reason=told)
+
+
+def open_actions(session: Session, condition: ColumnElement[bool]) -> list[Found]:
+    """Return open actions, those first whose leases expire first."""
+    row = models.Action
+    # As a plain string: a verb of another release would be no Verb.
+    columns = (
+        row.id,
+        row.sequence,
+        row.lease_expires_at,
+        type_coerce(row.verb, String),
+        row.step,
+        row.undo_to,
+        row.data,
+    )
+    query = select(*columns).where(row.status.in_(OPEN_ACTION), condition).order_by(row.lease_expires_at)
+    return [
+        Found(id=id_, sequence=sequence, lease_expires_at=expires, unknown=why_unknown(*rest))
+        for id_, sequence, expires, *rest in session.execute(query)
+    ]
+
+
+def some_known(found: Iterable[Found]) -> list[tuple[str, int]]:
+    """Return (id, sequence) of the first actions, as many as one sweep is for; those of other releases do not count."""
+    return [(each.id, each.sequence) for each in found if not each.unknown][:_BATCH]
+
+
+class ForeignActions:
+    """Looks after the actions that this release does not know, and that have no owner any more."""
+
+    def __init__(self, conf: cfg.ConfigOpts, database: Database, name: str) -> None:
+        """Work for the conductor ``name``."""
+        self._database = database
+        self._scheduler = Scheduler(conf)
+        self._patience = timedelta(seconds=conf.conductor.unresponsive_timeout)
+        self._name = name
+        self._told: set[tuple[str, int]] = set()
+
+    def look_after(self, found: Iterable[Found], listening_since: datetime) -> None:
+        """Leave actions to conductors that know them; one that none took over for long is ended.
+
+        :param listening_since: from when on there certainly was a conductor, so that others may have been there too.
+        """
+        foreign = {(each.id, each.sequence): each for each in found if each.unknown}
+        for each in foreign.values():
+            if utcnow() - max(each.lease_expires_at, listening_since) > self._patience:
+                self._database.write(self._end, each)
+        for key in foreign.keys() - self._told:
+            LOG.warning("Action %s is left to conductors of another release: %s", key[0], foreign[key].unknown)
+        self._told = set(foreign)
+
+    def _end(self, session: Session, found: Found) -> None:
+        """End an action without touching what could not be read; whoever comes back later finds it ended."""
+        now, row = utcnow(), models.Action
+        text = f"no conductor can go on with it ({found.unknown}): look at its hosts before you rebuild or evacuate"
+        still = update(row).where(row.id == found.id, row.sequence == found.sequence, row.status.in_(OPEN_ACTION))
+        ended = {"status": ActionStatus.FAILED, "error": text, "finished_at": now, "waits_for": None}
+        if not _change(session, still.values(sequence=found.sequence + 1, **ended)):
+            return
+        its = select(models.Instance.uuid, models.Instance.host).join(row, row.instance_uuid == models.Instance.uuid)
+        uuid, host = session.execute(its.where(row.id == found.id)).one()
+        freed = {"vm_state": VmState.ERROR, "task_state": None, "updated_at": now}
+        _change(session, update(models.Instance).where(models.Instance.uuid == uuid).values(**freed))
+        moves = update(models.Migration).where(models.Migration.action_id == found.id)
+        still_open = models.Migration.status.not_in(_CLOSED_MIGRATION)
+        _change(session, moves.where(still_open).values(status=MigrationStatus.ERROR, updated_at=now))
+        self._scheduler.release_all(session, uuid, keep=host)
+        faults.record(session, uuid, found.id, Fault(code=ActionUnknown.__name__, message=text, host=self._name))
+        LOG.error("Action %s: %s", found.id, text)
+
+
+def _change(session: Session, statement: Any) -> int:
+    return int(session.execute(statement.execution_options(synchronize_session=False)).rowcount)  # type: ignore[attr-defined]
