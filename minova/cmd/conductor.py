@@ -31,7 +31,7 @@ def check(conf: cfg.ConfigOpts) -> None:
     check_level(conf, TOPIC, HISTORY)
     database = Database(conf)
     try:
-        migration.require_newest(database)
+        migration.require_usable(database)
     finally:
         database.close()
 

@@ -1,5 +1,6 @@
 """The schema's versions: migrate a database, and refuse one that does not fit."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import sqlalchemy
@@ -12,15 +13,19 @@ from oslo_config import cfg
 from oslo_db import exception as db_exception
 from sqlalchemy import exc
 
+from minova.db.fitness import shortfalls
+from minova.db.queries import CONDUCTOR, live_versions
 from minova.db.session import Database
 from minova.exception import DatabaseError
+from minova.objects import utcnow
+from minova.rpc.versions import parse
 
 _SCRIPTS = Path(__file__).with_name("migrations")
 
 
 def newest() -> str:
     """Return the revision that this program needs."""
-    revision = ScriptDirectory(str(_SCRIPTS)).get_current_head()
+    revision = _scripts().get_current_head()
     assert revision, "the migrations have no head"
     return revision
 
@@ -52,24 +57,74 @@ def upgrade(database: Database) -> str:
     return newest()
 
 
-def require_newest(database: Database) -> None:
-    """Check that a database is at the newest revision.
+def require_usable(database: Database) -> None:
+    """Check that this program can work with a database.
 
-    :raises DatabaseError: it is not, and what to do.
+    During an upgrade a newer release migrates it, while conductors of this one go on.
+
+    :raises DatabaseError: it cannot, and what to do.
     """
-    revision = _known(database)
-    if revision != newest():
+    revision = current(database)
+    if is_newer(revision):
+        reasons = shortfalls_of(database)
+        if reasons:
+            raise DatabaseError(reason=f"{_newer(revision)} and does not fit: {'; '.join(reasons)}: upgrade minova")
+    elif revision != newest():
         found = revision or "empty"
         raise DatabaseError(reason=f"it is at revision {found}, but {newest()} is needed: run minova-manage db sync")
 
 
+def is_newer(revision: str | None) -> bool:
+    """Return whether only a newer program can have made a revision."""
+    return revision is not None and revision not in {script.revision for script in _scripts().walk_revisions()}
+
+
+def shortfalls_of(database: Database) -> list[str]:
+    """Return why this program cannot work with a database, whatever its revision. :raises DatabaseError:"""
+    try:
+        with database.engine.connect() as connection:
+            return shortfalls(connection)
+    except (db_exception.DBError, exc.DBAPIError) as error:
+        raise _unreadable(database, error) from None
+
+
 def sync(conf: cfg.ConfigOpts) -> str:
-    """Bring the configured database to the newest revision and return that. :raises DatabaseError:"""
+    """Bring the configured database to the newest revision and return that.
+
+    :raises DatabaseError: it cannot be, or somebody still needs what would be taken away.
+    """
     database = Database(conf)
     try:
+        dependents = contract_dependents(conf, database)
+        if dependents:
+            raise DatabaseError(
+                reason=f"it cannot be migrated yet: {'; '.join(dependents)}: upgrade or stop these first"
+            )
         return upgrade(database)
     finally:
         database.close()
+
+
+def contract_dependents(conf: cfg.ConfigOpts, database: Database) -> list[str]:
+    """Return the live conductors that still need what the revisions to come would take away, one line for each.
+
+    A revision that takes something away says in ``contracts`` from which RPC version on conductors do without it.
+
+    :raises DatabaseError: it cannot be read.
+    """
+    revision = current(database)
+    if revision is None or is_newer(revision):
+        return []
+    pending = list(_scripts().iterate_revisions(newest(), revision))
+    contracts = {each.revision: each.module.contracts for each in pending if hasattr(each.module, "contracts")}
+    with database.read() as session:
+        live = live_versions(session, CONDUCTOR, utcnow() - timedelta(seconds=conf.service_down_time))
+    return [
+        f"conductor {host} speaks {version}, and revision {name} takes away what conductors below {needed} need"
+        for name, needed in contracts.items()
+        for host, version in live
+        if parse(version) < parse(needed)
+    ]
 
 
 def version(conf: cfg.ConfigOpts) -> tuple[str | None, str]:
@@ -83,11 +138,17 @@ def version(conf: cfg.ConfigOpts) -> tuple[str | None, str]:
 
 def _known(database: Database) -> str | None:
     revision = current(database)
-    known = {script.revision for script in ScriptDirectory(str(_SCRIPTS)).walk_revisions()}
-    if revision is not None and revision not in known:
-        reason = f"it is at revision {revision}, which is newer than this minova ({newest()}): upgrade minova"
-        raise DatabaseError(reason=reason)
+    if is_newer(revision):
+        raise DatabaseError(reason=f"{_newer(revision)}: upgrade minova")
     return revision
+
+
+def _newer(revision: str | None) -> str:
+    return f"it is at revision {revision}, which is newer than this minova ({newest()})"
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(_SCRIPTS))
 
 
 def _config(connection: sqlalchemy.Connection) -> Config:

@@ -1,6 +1,7 @@
 """Rows found by what users and peers call them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -80,6 +81,14 @@ def find_service(session: Session, binary: str, host: str) -> Service:
     if row is None:
         raise ServiceNotFound(name=f"{binary} on {host}")
     return row
+
+
+def live_versions(session: Session, binary: str, since: datetime) -> list[tuple[str, str]]:
+    """Return (host, RPC version) of the services of a kind that were heard ``since`` then, whatever the revision."""
+    query = select(Service.host, Service.rpc_version).where(
+        Service.binary == binary, Service.last_seen_at >= since, Service.forced_down.is_(False)
+    )
+    return [(row.host, row.rpc_version) for row in session.execute(query.order_by(Service.host))]
 
 
 def instances_on(session: Session, host: str) -> Sequence[Instance]:
