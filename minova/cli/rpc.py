@@ -131,6 +131,7 @@ class Ping(_Survey[Pong]):
 VERSIONS: Columns[Asked[ServiceVersions]] = {
     "host": lambda item: item.service.host,
     "binary": lambda item: item.service.binary,
+    "state": lambda item: item.service.state.value,
     "release": lambda item: optional(item.answer.release if item.answer else None),
     "rpc_version": lambda item: item.answer.rpc_version if item.answer else item.service.rpc_version,
     "pins": lambda item: pins_cell(item.answer.pins if item.answer else ()),
@@ -139,14 +140,18 @@ VERSIONS: Columns[Asked[ServiceVersions]] = {
 
 
 class Versions(_Survey[ServiceVersions]):
-    """Show what version every live service speaks, and what it holds its messages to."""
+    """Show what version every service speaks, and what it holds its messages to, and why.
+
+    A service that is not up is not asked: its version is what it said last.
+    """
 
     table = VERSIONS
 
     def fetch(self, connection: "Connection", parsed_args: Namespace) -> list[Asked[ServiceVersions]]:
-        """Ask the services that are up."""
+        """Ask the services that are up, and list the others."""
         services = connection.conductor.list_services(connection.ctxt)
-        return self.ask(connection, [service for service in services if service.state is HostState.UP])
+        up = [service for service in services if service.state is HostState.UP]
+        return [*self.ask(connection, up), *(Asked(service=each) for each in services if each not in up)]
 
     def question(self, control: "ControlAPI", connection: "Connection", host: str) -> ServiceVersions:
         """Ask one."""

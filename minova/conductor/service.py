@@ -64,6 +64,7 @@ class ConductorService(Service):
         """Return what keeps this conductor alive to the others, and their actions alive with it."""
         return (
             (self._conf.report_interval, self.heartbeat),
+            (self._conf.report_interval, self._pins.sink),
             (self._conf.conductor.lease / RENEWALS_PER_LEASE, self.leases.renew),
             (self._conf.conductor.sweep_interval, self.leases.sweep),
         )

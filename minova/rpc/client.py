@@ -39,6 +39,7 @@ class RPCAPI:
         """
         if pins is not None:
             check_level(conf, self.TOPIC, self.HISTORY)
+            pins.expect(self.TOPIC, self.HISTORY.version)
         self._conf = conf
         self._pins = pins
         target = oslo_messaging.Target(topic=self.TOPIC, namespace=self.NAMESPACE)
@@ -102,7 +103,14 @@ class RPCAPI:
                 service=peer, method=method, kind=str(error.exc_type), reason=reason, request_id=str(ctxt.request_id)
             ) from None
         except MinovaError as error:
-            raise _own_type(error) from None
+            raise self._learn_from(_own_type(error)) from None
+
+    def _learn_from(self, error: MinovaError) -> MinovaError:
+        """Resolve the pins again if an error says that an older peer has come since they were resolved."""
+        is_older = isinstance(error, ServiceFault) and error.kind == oslo_messaging.UnsupportedVersion.__name__
+        if self._pins is not None and is_older:
+            self._pins.reset()
+        return error
 
     def _version(self, method: str, version: str) -> str:
         needed = version or self.HISTORY.since[method]

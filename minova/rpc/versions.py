@@ -69,13 +69,18 @@ LowestVersion = Callable[[str], tuple[str, str] | None]
 
 
 class Pins:
-    """The pins of one process: resolved once for each topic, and again after :meth:`reset`."""
+    """The pins of one process: resolved once for each topic, and again after :meth:`reset`; :meth:`sink` lowers."""
 
     def __init__(self, conf: cfg.ConfigOpts, lowest: LowestVersion) -> None:
         """Take the levels from ``[upgrade_levels]`` and, where one is ``auto``, from ``lowest``."""
         self._conf = conf
         self._lowest = lowest
+        self._newest: dict[str, str] = {}
         self._resolved: dict[str, Pin] = {}
+
+    def expect(self, topic: str, newest: str) -> None:
+        """Have :meth:`sink` look after ``topic``; ``newest`` is the newest version that we know."""
+        self._newest[topic] = newest
 
     def pin(self, topic: str, newest: str) -> Pin:
         """Return the version at which messages to ``topic`` are held; ``newest`` is the newest that we know."""
@@ -89,6 +94,18 @@ class Pins:
     def reset(self) -> None:
         """Forget what was resolved: what has been upgraded since will count."""
         self._resolved.clear()
+
+    def sink(self) -> None:
+        """Lower the pins at once if older peers have come: what these do not know must not be sent to them.
+
+        To be done again and again. A pin rises at :meth:`reset` only, when the operator says that all are upgraded.
+        """
+        for topic, newest in self._newest.items():
+            pin = self.pin(topic, newest)
+            if self._conf.upgrade_levels[topic] == "auto":
+                lower, _lasts = self._resolve(topic, pin.version)
+                if lower.version != pin.version:
+                    self._resolved[topic] = lower
 
     def in_force(self) -> tuple[Pin, ...]:
         """Return what was resolved so far."""

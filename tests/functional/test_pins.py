@@ -176,3 +176,13 @@ def test_compute_resolves_its_pin_of_conductors_anew(lab: Lab) -> None:
     lab.report("host1")
     [pin] = control.get_versions(lab.ctxt, "host1").pins
     assert (pin.topic, pin.reason) == ("conductor", "[upgrade_levels] conductor = 1.0")
+
+
+def test_old_host_that_comes_back_is_not_sent_what_it_does_not_know(lab: Lab, messages: Messages) -> None:
+    """It was silent when the pin was resolved."""
+    lab.boot()
+    wait_until(lambda: compute_pin(lab).reason == "all live services are as new", "the first pin")
+    register(lab, "old-host", "1.0")
+    wait_until(lambda: compute_pin(lab).reason == "host old-host", "a lower pin")
+    lab.succeed(migrate(lab))
+    assert sent(messages, "live_migration")["version"] == "1.0"

@@ -146,18 +146,29 @@ def test_reset_tells_all_services(manage: Manage) -> None:
     assert "minova-manage rpc versions" in ended.err
 
 
-def test_versions_of_live_services(manage: Manage) -> None:
+def test_versions_of_all_services(manage: Manage) -> None:
     manage.conductor.answers["list_services"] = [SERVICE, replace(SERVICE, host="host2", state=HostState.UNKNOWN)]
     assert manage("rpc", "versions", "-f", "json").json == [
         {
             "host": "host1",
             "binary": "minova-compute",
+            "state": "up",
             "release": "0.1.0",
             "rpc_version": "1.2",
             "pins": [{"topic": "conductor", "version": "1.0", "reason": "host c1"}],
             "error": None,
-        }
+        },
+        {
+            "host": "host2",
+            "binary": "minova-compute",
+            "state": "unknown",
+            "release": None,
+            "rpc_version": "1.2",
+            "pins": [],
+            "error": None,
+        },
     ]
+    assert [arguments["host"] for _name, arguments in manage.control.asked] == ["host1"]
     assert "conductor 1.0: host c1" in manage("rpc", "versions").out
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import oslo_messaging
 import pytest
 from oslo_config import cfg
 
@@ -212,3 +213,21 @@ def test_errors_of_foreign_types_are_faults_without_a_traceback(
         api.fail(ctxt)
     assert (caught.value.kind, caught.value.reason) == ("InvalidState", str(BUSY))
     assert "Traceback" not in str(caught.value)
+
+
+def test_peer_that_turns_out_to_be_older_is_counted_from_then_on(
+    conf: cfg.ConfigOpts, loopback: Loopback, ctxt: RequestContext
+) -> None:
+    """As a conductor that was not there when the pin was resolved."""
+
+    class OldEndpoint(EchoEndpoint):
+        target = oslo_messaging.Target(version="1.0")
+
+    answers = iter([("1.1", "host1"), ("1.0", "host3")])
+    api = EchoAPI(conf, loopback.transport, Pins(conf, lambda _topic: next(answers)))
+    loopback.serve("compute", OldEndpoint())
+    with pytest.raises(ServiceFault) as fault:
+        api.shout(ctxt)
+    assert fault.value.kind == "UnsupportedVersion"
+    with pytest.raises(PeerTooOld, match="host3"):
+        api.shout(ctxt)

@@ -84,3 +84,39 @@ def test_reset_resolves_again(conf: cfg.ConfigOpts) -> None:
     assert pins.pin("compute", "1.1").version == "1.0"
     pins.reset()
     assert pins.pin("compute", "1.1").version == "1.1"
+
+
+def test_older_peer_that_comes_later_lowers_the_pin_at_once(conf: cfg.ConfigOpts) -> None:
+    """A host that was silent when the pin was resolved would be sent what it does not know."""
+    lowest = Lowest(("1.2", "host1"), ("1.0", "host7"), ("1.1", "host7"))
+    pins = Pins(conf, lowest)
+    pins.expect("compute", "1.2")
+    pins.pin("compute", "1.2")
+    pins.sink()
+    assert pins.pin("compute", "1.2") == Pin(topic="compute", version="1.0", reason="host host7")
+    pins.sink()
+    assert pins.pin("compute", "1.2").version == "1.0", "only a reset raises it"
+
+
+def test_sinking_resolves_what_no_message_has_asked_for_yet(conf: cfg.ConfigOpts) -> None:
+    pins = Pins(conf, Lowest(("1.0", "host7")))
+    pins.expect("compute", "1.2")
+    pins.sink()
+    assert pins.in_force() == (Pin(topic="compute", version="1.0", reason="host host7"),)
+
+
+@pytest.mark.parametrize("answer", [None, ("1.2", "host1"), ("1.7", "host1")])
+def test_nothing_older_lowers_nothing(conf: cfg.ConfigOpts, answer: tuple[str, str] | None) -> None:
+    pins = Pins(conf, Lowest(("1.2", "host1"), answer))
+    pins.expect("compute", "1.2")
+    before = pins.pin("compute", "1.2")
+    pins.sink()
+    assert pins.pin("compute", "1.2") == before
+
+
+def test_explicit_level_does_not_sink(conf: cfg.ConfigOpts) -> None:
+    conf.set_override("compute", "1.1", "upgrade_levels")
+    pins = Pins(conf, Lowest(("1.0", "host1")))
+    pins.expect("compute", "1.2")
+    pins.sink()
+    assert pins.pin("compute", "1.2").version == "1.1"
