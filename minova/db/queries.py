@@ -91,6 +91,16 @@ def live_versions(session: Session, binary: str, since: datetime) -> list[tuple[
     return [(row.host, row.rpc_version) for row in session.execute(query.order_by(Service.host))]
 
 
+def silent_services(session: Session, since: datetime) -> list[tuple[str, str, str]]:
+    """Return (binary, host, RPC version) of the services that should be up and were not heard ``since`` then."""
+    query = select(Service.binary, Service.host, Service.rpc_version).where(
+        Service.last_seen_at < since, Service.forced_down.is_(False)
+    )
+    return [
+        (row.binary, row.host, row.rpc_version) for row in session.execute(query.order_by(Service.binary, Service.host))
+    ]
+
+
 def instances_on(session: Session, host: str) -> Sequence[Instance]:
     """Return the instances that live on a host."""
     return session.scalars(select(Instance).where(Instance.host == host).order_by(Instance.name)).all()
