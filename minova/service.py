@@ -4,7 +4,6 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cotyledon
@@ -14,6 +13,7 @@ from oslo_messaging.rpc.server import RPCServer
 from oslo_service import service
 
 from minova.conf import load
+from minova.context import FreshContextPool
 from minova.exception import ConfigurationError
 
 LOG = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
         self._server.start()
         self._serving = True
         works = [_periodic(seconds, work) for seconds, work in self.timers()]
-        pool = functools.partial(ThreadPoolExecutor, max_workers=len(works))
+        pool = functools.partial(FreshContextPool, max_workers=len(works))
         self._timers = periodics.PeriodicWorker([(work, (), {}) for work in works], executor_factory=pool)
         threading.Thread(target=self._timers.start, name="timers", daemon=True).start()
 

@@ -11,7 +11,6 @@ from oslo_config import cfg
 
 from minova.compute.work import Detached, Job
 from minova.conductor.rpcapi import ConductorAPI
-from minova.context import service_context
 from minova.exception import DriverError, MigrationAborted, MigrationFailed, MinovaError
 from minova.objects import Instance, MigrationOptions, MigrationProgress
 from minova.states import MigrationEvent
@@ -121,7 +120,7 @@ class LiveMigrations:
     def tell(self, job: Job, event: MigrationEvent, progress: MigrationProgress | None) -> None:
         """Tell a conductor how far a migration is; what it does not hear now, it hears with the next progress."""
         try:
-            self._conductor.report_migration(service_context(), job.order, event, progress)
+            self._conductor.report_migration(job.ctxt, job.order, event, progress)
         except (MinovaError, oslo_messaging.MessagingException):
             LOG.warning("The progress of %s was not sent", job.order.instance_uuid)
 

@@ -6,7 +6,7 @@ import threading
 import oslo_messaging
 
 from minova.conductor.rpcapi import ConductorAPI
-from minova.context import service_context
+from minova.context import RequestContext, current_context, working_for
 from minova.exception import MinovaError, PeerSilent
 from minova.objects import Outcome
 
@@ -19,21 +19,24 @@ class Outbox:
     def __init__(self, conductor: ConductorAPI) -> None:
         self._conductor = conductor
         self._lock = threading.Lock()
-        self._pending: list[Outcome] = []
+        self._pending: list[tuple[RequestContext, Outcome]] = []
         self._rejected: list[Outcome] = []
 
     def deliver(self, outcome: Outcome) -> None:
-        """Report an outcome; if no conductor takes it now, keep it for :meth:`retry`."""
+        """Report an outcome for whom this thread works; if no conductor takes it now, keep it for :meth:`retry`."""
+        ctxt = current_context()
         with self._lock:
-            self._pending.append(outcome)
-        self._try(outcome)
+            self._pending.append((ctxt, outcome))
+        self._try(ctxt, outcome)
 
     def retry(self) -> None:
         """Report once more what was not taken so far, for as long as conductors answer."""
         with self._lock:
             pending = list(self._pending)
-        for outcome in pending:
-            if not self._try(outcome):
+        for ctxt, outcome in pending:
+            with working_for(ctxt):
+                answered = self._try(ctxt, outcome)
+            if not answered:
                 break
 
     def orders(self) -> list[tuple[str, int]]:
@@ -42,13 +45,13 @@ class Outbox:
         An outcome that a conductor could not store is not among them: nothing would ever end its action.
         """
         with self._lock:
-            underway = [outcome for outcome in self._pending if outcome not in self._rejected]
+            underway = [outcome for _ctxt, outcome in self._pending if outcome not in self._rejected]
         return [(outcome.order.action_id, outcome.order.sequence) for outcome in underway]
 
-    def _try(self, outcome: Outcome) -> bool:
+    def _try(self, ctxt: RequestContext, outcome: Outcome) -> bool:
         """Report an outcome; return whether there was an answer."""
         try:
-            self._conductor.report_outcome(service_context(), outcome)
+            self._conductor.report_outcome(ctxt, outcome)
         except (PeerSilent, oslo_messaging.MessagingException):
             LOG.warning("No conductor took the outcome of %s yet", outcome.order.step)
             return False
@@ -60,6 +63,6 @@ class Outbox:
             return True
         with self._lock:
             # Two threads may have delivered it at once; the conductor drops what it has already.
-            self._pending = [each for each in self._pending if each is not outcome]
+            self._pending = [each for each in self._pending if each[1] is not outcome]
             self._rejected = [each for each in self._rejected if each is not outcome]
         return True

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from minova.context import current_context, working_for
 from minova.exception import HostUnusable, MigrationAborted, MinovaError
 from minova.objects import Fault, Order, Outcome, Result, Task, utcnow
 
@@ -23,12 +24,16 @@ class Detached(Exception):
 
 
 class Job:
-    """One order in hand. A newer order for the same step replaces ``order`` while the work goes on."""
+    """One order in hand, with the context in which it came.
+
+    A newer order for the same step replaces ``order`` while the work goes on.
+    """
 
     def __init__(self, order: Order, work: Callable[["Job"], dict[str, Any]], pool: Executor) -> None:
         self.order = order
         self.work = work
         self.pool = pool
+        self.ctxt = current_context()
         self.received_at: datetime = utcnow()
         self.cancelled = threading.Event()
 
@@ -161,12 +166,17 @@ class WorkQueue:
         if self._stopped:
             # It has waited for a thread until now.
             return
+        with working_for(job.ctxt):
+            self._work(job)
+
+    def _work(self, job: Job) -> None:
         started = utcnow()
         try:
             result, data, fault = self._attempt(job)
         except Detached:
             return
         finished = utcnow()
+        LOG.info("Action %s: %s of %s %s", job.order.action_id, job.order.step, job.order.instance_uuid, result)
         self._finish(job)
         self._deliver(
             Outcome(

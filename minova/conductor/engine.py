@@ -20,7 +20,7 @@ from minova.conductor import trace
 from minova.conductor.machine import Machine
 from minova.conductor.tasks import Services, Task
 from minova.conductor.tasks.step import Kind
-from minova.context import RequestContext
+from minova.context import RequestContext, working_for
 from minova.db import models
 from minova.db.queries import find_action, find_instance
 from minova.db.session import Database
@@ -78,10 +78,11 @@ class Engine:
 
     def abort(self, task: Task) -> None:
         """Ask whoever works on a cancelled action's step to stop; asked again while its progress comes in."""
-        try:
-            task.abort(task.step)
-        except (MinovaError, oslo_messaging.MessagingException):
-            LOG.warning("Action %s could not be aborted yet", task.action.id)
+        with working_for(task.ctxt):
+            try:
+                task.abort(task.step)
+            except (MinovaError, oslo_messaging.MessagingException):
+                LOG.warning("Action %s could not be aborted yet", task.action.id)
 
     def carry_on(self, task: Task) -> None:
         """Have one of the threads carry out the step that an action is at, unless it has ended."""
@@ -163,12 +164,15 @@ class Engine:
 
     def _carry_out(self, task: Task, activity: Activity) -> None:
         """Carry out a step outside of any transaction; what comes in between is for the sweep to take up again."""
-        try:
-            self._run(task)
-        except Exception:
-            LOG.exception("Action %s was interrupted at %s, and will be taken up again", task.action.id, activity.what)
-        finally:
-            self._forget(task, activity)
+        with working_for(task.ctxt):
+            try:
+                self._run(task)
+            except Exception:
+                LOG.exception(
+                    "Action %s: %s was interrupted, and will be taken up again", task.action.id, activity.what
+                )
+            finally:
+                self._forget(task, activity)
 
     def _run(self, task: Task) -> None:
         step, host, started = task.current, task.waits_for, utcnow()

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from minova.conductor import foreign, trace
 from minova.conductor.engine import Engine
 from minova.conductor.tasks import Task
+from minova.context import working_for
 from minova.db import convert, models
 from minova.db.queries import COMPUTE
 from minova.db.session import Database
@@ -82,7 +83,8 @@ class Leases:
             LOG.exception("Action %s could not be taken over", action_id)
             return
         if task is not None:
-            LOG.info("Action %s: taken over at %s", action_id, task.action.step)
+            with working_for(task.ctxt):
+                LOG.info("Action %s: taken over at %s", action_id, task.action.step)
             self._engine.carry_on(task)
 
     def _resume(self, session: Session, action_id: str, sequence: int, returned: bool) -> Task | None:

@@ -3,13 +3,12 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, TypeVar
 
 import oslo_messaging
 from oslo_messaging.rpc import dispatcher, server
 
-from minova.context import RequestContext
+from minova.context import FreshContextPool, RequestContext
 from minova.exception import InvalidInput, MinovaError, ServiceFault
 from minova.rpc.inspection import MessageRefused, check_message, typed_arguments
 from minova.rpc.serializer import Serializer
@@ -39,7 +38,7 @@ class _Server(server.RPCServer):  # type: ignore[misc]  # oslo.messaging has no 
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._executor_cls = ThreadPoolExecutor
+        self._executor_cls = FreshContextPool
 
 
 class Dispatcher(dispatcher.RPCDispatcher):  # type: ignore[misc]  # oslo.messaging has no types

@@ -4,7 +4,7 @@ import threading
 
 from oslo_context import context
 
-from minova.context import RequestContext, service_context
+from minova.context import FreshContextPool, RequestContext, current_context, service_context, working_for
 
 
 def test_each_request_has_its_own_id() -> None:
@@ -46,3 +46,28 @@ def test_it_is_the_threads_own() -> None:
 
 def test_services_have_a_name() -> None:
     assert service_context().user_id == "minova"
+
+
+def test_work_for_another_request_is_over_when_it_ends() -> None:
+    other, mine = RequestContext(), RequestContext()
+    with working_for(other):
+        assert current_context() is other
+    assert current_context() is mine
+
+
+def test_context_that_is_only_carried_leaves_the_threads_alone() -> None:
+    mine = RequestContext()
+    carried = RequestContext(request_id="req-1", overwrite=False)
+    assert carried.request_id == "req-1"
+    assert current_context() is mine
+
+
+def test_pool_forgets_what_a_thread_worked_for() -> None:
+    def work() -> tuple[str, str]:
+        return current_context().request_id, RequestContext().request_id
+
+    mine = RequestContext().request_id
+    with FreshContextPool(1) as pool:
+        seen = [pool.submit(work).result() for _ in range(2)]
+    ids = [mine, *seen[0], *seen[1]]
+    assert len(set(ids)) == len(ids)

@@ -129,8 +129,8 @@ class Task:
 
     @property
     def ctxt(self) -> RequestContext:
-        """The context of the request that the action came from."""
-        return RequestContext(user=self.action.user, request_id=self.action.request_id)
+        """The context of the request that the action came from; the thread keeps the one that it has."""
+        return RequestContext(user=self.action.user, request_id=self.action.request_id, overwrite=False)
 
     @property
     def order(self) -> Order:

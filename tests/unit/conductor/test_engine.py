@@ -170,7 +170,7 @@ def test_answer_that_could_not_be_stored_is_left_for_the_sweep(
     action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
     assert row(rig, action).step == "check_source"
     assert (engine.active_actions(), rig.faults()) == ([], [])
-    assert f"Action {action} was interrupted" in caplog.text
+    assert f"Action {action}: live-migrate check_source was interrupted" in caplog.text
 
 
 def test_answer_to_a_question_that_another_has_taken_over_is_dropped(
