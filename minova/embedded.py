@@ -16,10 +16,11 @@ from minova.conductor.service import ConductorService
 from minova.db import migration
 from minova.db.session import Database
 from minova.exception import PeerSilent
+from minova.objects import utcnow
 from minova.rpc.control import ControlAPI
 from minova.rpc.transport import get_transport
 from minova.rpc.versions import Pins
-from minova.service import Service
+from minova.service import Master, Service
 from minova.virt.factory import make_driver
 
 LOG = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Cluster:
         """Start a conductor, and return it."""
         database = Database(self._conf)
         migration.upgrade(database)
-        conductor = ConductorService(self._conf, self.transport, database)
+        conductor = ConductorService(self._conf, self.transport, database, Master(started_at=utcnow()))
         self.conductors.append(conductor)
         conductor.start()
         return conductor

@@ -1,26 +1,32 @@
 """The life of a service: start, serve, drain, stop."""
 
 import functools
-import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-import cotyledon
 from futurist import periodics
-from oslo_config import cfg
 from oslo_messaging.rpc.server import RPCServer
 from oslo_service import service
 
-from minova.conf import load
 from minova.context import FreshContextPool
-from minova.exception import ConfigurationError
-
-LOG = logging.getLogger(__name__)
-
 
 RENEWALS_PER_LEASE = 3
 """How often a lease is renewed while it lasts: two renewals may be lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Master:
+    """What a worker knows of the process that has started it.
+
+    :ivar started_at: when the service was started; a worker that takes another's place makes it no younger.
+    :ivar workers: how many there are.
+    """
+
+    started_at: datetime
+    workers: int = 1
 
 
 class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no types
@@ -31,10 +37,23 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
         self._serving = False
         self._timers: periodics.PeriodicWorker | None = None
         self._stopped = threading.Event()
+        self._watches: list[tuple[float, Callable[[], None]]] = []
 
     def timers(self) -> Sequence[tuple[float, Callable[[], None]]]:
         """Return (seconds, what to do) of everything that is done periodically, from the start on."""
         return ()
+
+    def is_ready(self) -> bool:
+        """Return whether the service does what it is for, once it was started."""
+        return True
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what the service is doing now, as JSON types: for whoever looks for the reason of a hang."""
+        return {}
+
+    def watch(self, seconds: float, beat: Callable[[], None]) -> None:
+        """Have ``beat`` called so often, from the start on, as one of the timers: it proves that they run."""
+        self._watches.append((seconds, beat))
 
     def drain(self) -> None:
         """Finish or hand over what runs. No more requests come in, and timers still go."""
@@ -49,7 +68,7 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
         """Begin to serve."""
         self._server.start()
         self._serving = True
-        works = [_periodic(seconds, work) for seconds, work in self.timers()]
+        works = [_periodic(seconds, work) for seconds, work in (*self.timers(), *self._watches)]
         pool = functools.partial(FreshContextPool, max_workers=len(works))
         self._timers = periodics.PeriodicWorker([(work, (), {}) for work in works], executor_factory=pool)
         threading.Thread(target=self._timers.start, name="timers", daemon=True).start()
@@ -75,41 +94,3 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
 def _periodic(seconds: float, work: Callable[[], None]) -> Callable[[], None]:
     tagged: Callable[[], None] = periodics.periodic(seconds, run_immediately=True)(functools.partial(work))
     return tagged
-
-
-class _Worker(cotyledon.Service):
-    """One worker process."""
-
-    name = "minova"
-
-    def __init__(self, worker_id: int, conf: cfg.ConfigOpts, build: Callable[[cfg.ConfigOpts], Service]) -> None:
-        super().__init__(worker_id)  # type: ignore[arg-type]
-        self._conf = conf
-        # Threads and connections do not survive a fork: everything is made here, in the child.
-        self._service = build(conf)
-
-    def run(self) -> None:
-        self._service.start()
-        self._service.wait()
-
-    def terminate(self) -> None:
-        self._service.stop()
-
-    def reload(self) -> None:
-        try:
-            load.reload(self._conf)
-        except ConfigurationError:
-            LOG.error("The configuration stays as it was")
-        self._service.reset()
-
-
-def serve(conf: cfg.ConfigOpts, build: Callable[[cfg.ConfigOpts], Service], workers: int = 1) -> Any:
-    """Run a service in worker processes until it is told to stop.
-
-    SIGTERM drains and stops; SIGINT stops at once, which loses nothing; SIGHUP reloads the configuration and resolves
-    the pins again. A worker that dies is started again. oslo.service's own launcher is not used because its threading
-    backend answers SIGHUP with a restart and never calls ``reset``; cotyledon is what it is built on.
-    """
-    manager = cotyledon.ServiceManager(graceful_shutdown_timeout=conf.graceful_shutdown_timeout)
-    manager.add(_Worker, workers, args=(conf, build))
-    return manager.run()

@@ -13,12 +13,13 @@ from minova.compute.service import ComputeService  # noqa: E402
 from minova.conductor.rpcapi import HISTORY, TOPIC  # noqa: E402
 from minova.rpc.transport import get_transport  # noqa: E402
 from minova.rpc.versions import check_level  # noqa: E402
+from minova.service import Master  # noqa: E402
 from minova.virt.factory import make_driver  # noqa: E402
 
 PROG = "minova-compute"
 
 
-def build(conf: cfg.ConfigOpts) -> ComputeService:
+def build(conf: cfg.ConfigOpts, _master: Master) -> ComputeService:
     """Put the compute of this host together."""
     return ComputeService(conf, get_transport(conf), conf.host, make_driver(conf, conf.host))
 

@@ -16,14 +16,15 @@ from minova.db import migration  # noqa: E402
 from minova.db.session import Database  # noqa: E402
 from minova.rpc.transport import get_transport  # noqa: E402
 from minova.rpc.versions import check_level  # noqa: E402
+from minova.service import Master  # noqa: E402
 
 PROG = "minova-conductor"
 
 
-def build(conf: cfg.ConfigOpts) -> ConductorService:
-    """Put a conductor together."""
+def build(conf: cfg.ConfigOpts, master: Master) -> ConductorService:
+    """Put a conductor together, one of the workers of ``master``."""
     transport: oslo_messaging.Transport = get_transport(conf)
-    return ConductorService(conf, transport, Database(conf))
+    return ConductorService(conf, transport, Database(conf), master)
 
 
 def check(conf: cfg.ConfigOpts) -> None:
@@ -38,7 +39,7 @@ def check(conf: cfg.ConfigOpts) -> None:
 
 def main() -> int:
     """Run minova-conductor until it is told to stop; return its exit status."""
-    return run_daemon(PROG, sys.argv[1:], build, check)
+    return run_daemon(PROG, sys.argv[1:], build, check, lambda conf: int(conf.conductor.workers))
 
 
 if __name__ == "__main__":

@@ -5,21 +5,24 @@ from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 
+from minova import meditation
 from minova.conf import load
 from minova.exception import ConfigurationError, MinovaError
+from minova.launcher import Build, serve
 from minova.rpc.transport import get_transport, is_fake
-from minova.service import Service, serve
 
 
 def run_daemon(
     prog: str,
     args: Sequence[str],
-    build: Callable[[cfg.ConfigOpts], Service],
+    build: Build,
     check: Callable[[cfg.ConfigOpts], None],
+    workers: Callable[[cfg.ConfigOpts], int] = lambda _conf: 1,
 ) -> int:
     """Run a service until it is told to stop.
 
     :param check: raises a MinovaError for what would keep the service from working.
+    :param workers: says how many processes serve.
     :returns: the exit status; 1 with one line on standard error for a mistake of the operator's.
     """
     try:
@@ -27,10 +30,11 @@ def run_daemon(
         load.setup_logging(cfg.CONF, file=None, debug=cfg.CONF.debug)
         _require_broker(prog, cfg.CONF)
         check(cfg.CONF)
+        meditation.answer(cfg.CONF, prog)
     except MinovaError as error:
         sys.stderr.write(f"{prog}: error: {error.message}\n")
         return 1
-    serve(cfg.CONF, build)
+    serve(cfg.CONF, prog, build, workers(cfg.CONF))
     return 0
 
 

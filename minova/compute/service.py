@@ -1,6 +1,7 @@
 """minova-compute as a service: everything it consists of, put together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import oslo_messaging
 from oslo_config import cfg
@@ -32,6 +33,7 @@ class ComputeService(Service):
     ) -> None:
         """Put the compute of ``host`` together."""
         self._conf = conf
+        self._host = host
         conductors = ControlAPI(conf, transport, conductor_rpcapi.TOPIC)
         self._pins = Pins(conf, conductors.lowest)
         conductor = ConductorAPI(conf, transport, self._pins)
@@ -52,6 +54,27 @@ class ComputeService(Service):
             (self._conf.conductor.lease / RENEWALS_PER_LEASE, self.reporter.renew),
             (self._conf.compute.report_retry_interval, self._outbox.retry),
         )
+
+    def is_ready(self) -> bool:
+        """Return whether a conductor knows of the host: before that, nothing is worked on."""
+        return self.reporter.accepted.is_set()
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what the service is doing now."""
+        doing, options = self._work.tasks(), self._conf.compute
+        return {
+            "name": f"{BINARY} on {self._host}",
+            "known to a conductor": self.is_ready(),
+            "doing": [f"{task.what} {task.subject} since {task.since.isoformat()}" for task in doing] or ["nothing"],
+            "pins": [f"{pin.topic} {pin.version}: {pin.reason}" for pin in self._pins.in_force()] or ["none yet"],
+            "pools": {
+                "operations": f"{options.max_concurrent_operations} threads",
+                "live migrations": f"{options.max_concurrent_live_migrations} at the same time",
+                "RPC": f"{self._conf.executor_thread_pool_size} threads",
+            },
+            "orders in hand": len(self._work.orders()),
+            "outcomes to be delivered": len(self._outbox.orders()),
+        }
 
     def drain(self) -> None:
         """Finish what runs, let go of live migrations (the hypervisor goes on with them), report what is done."""

@@ -1,9 +1,11 @@
 """minova-conductor as a service: everything it consists of, put together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import oslo_messaging
 from oslo_config import cfg
+from oslo_db.exception import DBDuplicateEntry
 from sqlalchemy.orm import Session
 
 from minova.compute.rpcapi import ComputeAPI
@@ -18,25 +20,30 @@ from minova.conductor.rpcapi import HISTORY, TOPIC
 from minova.conductor.tasks import Services
 from minova.db import models
 from minova.db.queries import COMPUTE, CONDUCTOR
-from minova.db.session import Database
+from minova.db.session import Database, LostRace
 from minova.objects import utcnow
 from minova.rpc.control import ControlEndpoint, LowestVersionEndpoint
 from minova.rpc.rollcall import RollCallAPI
 from minova.rpc.server import get_server
 from minova.rpc.versions import Pins
 from minova.scheduler.scheduler import Scheduler
-from minova.service import RENEWALS_PER_LEASE, Service
+from minova.service import RENEWALS_PER_LEASE, Master, Service
 
 
 class ConductorService(Service):
-    """One conductor."""
+    """One conductor: a process, of which a host may have several, that are one service to the others.
 
-    def __init__(self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, database: Database) -> None:
+    They share a row and a queue, which say that at least one of them serves. Actions belong to one of them.
+    """
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, database: Database, master: Master
+    ) -> None:
         """Put a conductor together; ``database`` is at its newest revision, and is closed with the service."""
         self._conf = conf
         self._database = database
         self._host: str = conf.host
-        self._started_at = utcnow()
+        self._started_at = master.started_at
         queries = Queries(conf, database)
         self._pins = Pins(conf, queries.lowest_version)
         services = Services(conf, ComputeAPI(conf, transport, self._pins), Scheduler(conf))
@@ -51,7 +58,7 @@ class ConductorService(Service):
             self.leases,
         )
         roll, tasks = RollCallAPI(conf, transport), self.engine.activities
-        control = ControlEndpoint(CONDUCTOR, self._host, HISTORY.version, self._pins, tasks, roll)
+        control = ControlEndpoint(CONDUCTOR, self._host, HISTORY.version, self._pins, tasks, roll, master.workers)
         lowest = LowestVersionEndpoint(queries.lowest_version)
         super().__init__(get_server(transport, TOPIC, self._host, [manager, control, lowest]))
 
@@ -72,6 +79,21 @@ class ConductorService(Service):
     def heartbeat(self) -> None:
         """Write down that this conductor is alive."""
         self._database.write(self._beat)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what the service is doing now."""
+        doing = self.engine.activities()
+        return {
+            "name": self.engine.owner,
+            "running since": self._started_at.isoformat(),
+            "doing": [f"{task.what} {task.subject} since {task.since.isoformat()}" for task in doing] or ["nothing"],
+            "pins": [f"{pin.topic} {pin.version}: {pin.reason}" for pin in self._pins.in_force()] or ["none yet"],
+            "pools": {
+                "steps": f"{len(doing)} of {self._conf.conductor.threads} threads",
+                "RPC": f"{self._conf.executor_thread_pool_size} threads",
+                "database": self._database.engine.pool.status(),
+            },
+        }
 
     def is_forced_down(self, host: str) -> bool:
         """Return whether an operator has said that a compute host is off."""
@@ -98,3 +120,8 @@ class ConductorService(Service):
             row = models.Service(binary=CONDUCTOR, host=self._host)
             session.add(row)
         row.rpc_version, row.started_at, row.last_seen_at = HISTORY.version, self._started_at, utcnow()
+        try:
+            session.flush()
+        except DBDuplicateEntry:
+            # All workers of a new host begin at once.
+            raise LostRace from None

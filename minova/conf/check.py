@@ -51,7 +51,12 @@ def check_values(conf: cfg.ConfigOpts) -> None:
 
 def one_line(text: str) -> str:
     """Return a message as one line, without the user and password of any URL in it."""
-    return re.sub(r"://[^\s/]*@", "://***@", " ".join(text.split()))
+    return mask(" ".join(text.split()))
+
+
+def mask(text: str) -> str:
+    """Return a text without the user and password of any URL in it."""
+    return re.sub(r"://[^\s/]*@", "://***@", text)
 
 
 def _index(opts: Sequence[tuple[str, list[cfg.Opt]]]) -> Known:

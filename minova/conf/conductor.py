@@ -6,6 +6,14 @@ GROUP = cfg.OptGroup("conductor", "How conductors run actions")
 
 OPTS: list[cfg.Opt] = [
     cfg.IntOpt(
+        "workers",
+        default=1,
+        min=1,
+        max=256,
+        help="Number of processes of one minova-conductor, read when it starts. Each is a conductor of its own behind "
+        "the one queue; one that dies is started again.",
+    ),
+    cfg.IntOpt(
         "lease",
         default=15,
         min=1,

@@ -12,6 +12,7 @@ from oslo_log import _options as log_options
 from oslo_log import log
 from oslo_messaging import opts as messaging_opts
 from oslo_messaging import transport as messaging_transport
+from oslo_reports import opts as report_opts
 from oslo_service import service
 
 from minova import conf as minova_conf
@@ -22,7 +23,17 @@ PROJECT = "minova"
 
 LOG_FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s [%(request_id)s] %(message)s"
 
-QUIET = ("alembic", "amqp", "kombu", "oslo.messaging", "oslo_messaging", "sqlalchemy", "stevedore", "urllib3")
+QUIET = (
+    "alembic",
+    "amqp",
+    "futurist",
+    "kombu",
+    "oslo.messaging",
+    "oslo_messaging",
+    "sqlalchemy",
+    "stevedore",
+    "urllib3",
+)
 """The libraries of whose logs only warnings are wanted."""
 
 # minova sends no notifications, Kafka cannot do RPC, and there is no eventlet to open a back door into.
@@ -93,8 +104,8 @@ def setup_logging(conf: cfg.ConfigOpts, *, file: str | None, debug: bool) -> Non
 
 def list_library_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Return (section, options) of the libraries, as far as they mean anything here."""
-    sources = (db_options.list_opts(), log_options.list_opts(), messaging_opts.list_opts(), service.list_opts())
-    opts = [(group or "DEFAULT", options) for source in sources for group, options in source]
+    libraries = (db_options, log_options, messaging_opts, report_opts, service)
+    opts = [(group or "DEFAULT", options) for library in libraries for group, options in library.list_opts()]
     return [
         (section, [option for option in options if option.dest not in _MEANINGLESS_OPTIONS])
         for section, options in opts

@@ -66,7 +66,7 @@ def test_libraries_options_are_current(
 def test_sections_are_those_that_mean_something(committed: dict[tuple[str, str], str]) -> None:
     sections = {section for section, _option in committed}
     ours = {str(group) for group, _options in minova_conf.list_opts()}
-    assert sections == ours | {"database", "oslo_messaging_rabbit"}
+    assert sections == ours | {"database", "oslo_messaging_rabbit", "oslo_reports"}
 
 
 @pytest.mark.parametrize(
