@@ -14,7 +14,7 @@ from minova.db.queries import (
     find_node,
     find_service,
 )
-from minova.db.session import Database
+from minova.db.session import Database, persistent
 from minova.exception import ActionNotFound, MigrationNotFound
 from minova.objects import utcnow
 from minova.rpc.versions import parse
@@ -35,18 +35,20 @@ _MIGRATIONS = select(models.Migration, models.Instance.name).join(
 
 
 class Queries:
-    """Reads; nothing here writes."""
+    """Reads; nothing here writes, so all of it can be run again."""
 
     def __init__(self, conf: cfg.ConfigOpts, database: Database) -> None:
         """Read from ``database``."""
         self._conf = conf
         self._database = database
 
+    @persistent
     def instance(self, reference: str) -> objects.Instance:
         """Return an instance by UUID (a deleted one too) or name. :raises InstanceNotFound: :raises AmbiguousName:"""
         with self._database.read() as session:
             return convert.instance(find_instance(session, reference, deleted=True))
 
+    @persistent
     def instances(self, host: str | None, deleted: bool) -> list[objects.Instance]:
         """Return instances in the order of their names: all, or those on a host. :raises HostNotFound:"""
         query = select(models.Instance).order_by(models.Instance.name, models.Instance.created_at)
@@ -59,6 +61,7 @@ class Queries:
                 find_node(session, host)
             return [convert.instance(row) for row in session.scalars(query)]
 
+    @persistent
     def faults(self, reference: str) -> list[objects.Fault]:
         """Return an instance's faults, newest first. :raises InstanceNotFound: :raises AmbiguousName:"""
         with self._database.read() as session:
@@ -66,6 +69,7 @@ class Queries:
             query = select(models.InstanceFault).where(models.InstanceFault.instance_uuid == uuid)
             return [convert.fault(row) for row in session.scalars(query.order_by(models.InstanceFault.id.desc()))]
 
+    @persistent
     def action(self, action_id: str) -> objects.Action:
         """Return an action. :raises ActionNotFound:"""
         with self._database.read() as session:
@@ -74,6 +78,7 @@ class Queries:
                 raise ActionNotFound(name=action_id)
             return convert.action(*row)
 
+    @persistent
     def actions(self, reference: str | None, limit: int) -> list[objects.Action]:
         """Return actions, newest first: all, or an instance's. :raises InstanceNotFound: :raises AmbiguousName:"""
         query = _ACTIONS.order_by(models.Action.submitted_at.desc()).limit(limit)
@@ -83,6 +88,7 @@ class Queries:
                 query = query.where(models.Action.instance_uuid == uuid)
             return [convert.action(*row) for row in session.execute(query)]
 
+    @persistent
     def action_events(self, action_id: str) -> list[objects.ActionEvent]:
         """Return an action's trace in the order of time. :raises ActionNotFound:"""
         with self._database.read() as session:
@@ -91,6 +97,7 @@ class Queries:
             order = (models.ActionEvent.started_at, models.ActionEvent.id)
             return [convert.action_event(row) for row in session.scalars(query.order_by(*order))]
 
+    @persistent
     def migration(self, uuid: str) -> objects.Migration:
         """Return a migration. :raises MigrationNotFound:"""
         with self._database.read() as session:
@@ -99,6 +106,7 @@ class Queries:
                 raise MigrationNotFound(name=uuid)
             return convert.migration(*row)
 
+    @persistent
     def migrations(self, reference: str | None, limit: int) -> list[objects.Migration]:
         """Return migrations, newest first: all, or an instance's. :raises InstanceNotFound: :raises AmbiguousName:"""
         query = _MIGRATIONS.order_by(models.Migration.created_at.desc()).limit(limit)
@@ -108,6 +116,7 @@ class Queries:
                 query = query.where(models.Migration.instance_uuid == uuid)
             return [convert.migration(*row) for row in session.execute(query)]
 
+    @persistent
     def host(self, name: str) -> objects.Host:
         """Return a compute host. :raises HostNotFound:"""
         with self._database.read() as session:
@@ -115,6 +124,7 @@ class Queries:
             counted = select(func.count()).where(models.Instance.host == name)
             return self._host(session, node, session.scalar(counted) or 0)
 
+    @persistent
     def hosts(self) -> list[objects.Host]:
         """Return all compute hosts in the order of their names."""
         counted = select(models.Instance.host, func.count()).group_by(models.Instance.host)
@@ -123,11 +133,13 @@ class Queries:
             nodes = session.scalars(select(models.ComputeNode).order_by(models.ComputeNode.host))
             return [self._host(session, node, counts.get(node.host, 0)) for node in nodes]
 
+    @persistent
     def service(self, binary: str, host: str) -> objects.Service:
         """Return a service. :raises ServiceNotFound:"""
         with self._database.read() as session:
             return convert.service(find_service(session, binary, host), utcnow(), self._conf.service_down_time)
 
+    @persistent
     def services(self) -> list[objects.Service]:
         """Return all services, by binary and host."""
         query = select(models.Service).order_by(models.Service.binary, models.Service.host)

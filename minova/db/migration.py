@@ -15,7 +15,7 @@ from sqlalchemy import exc
 
 from minova.db.fitness import shortfalls
 from minova.db.queries import CONDUCTOR, live_versions
-from minova.db.session import Database
+from minova.db.session import Database, unusable
 from minova.exception import DatabaseError
 from minova.objects import utcnow
 from minova.rpc.versions import parse
@@ -39,7 +39,7 @@ def current(database: Database) -> str | None:
         with database.engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
     except (db_exception.DBError, exc.DBAPIError) as error:
-        raise _unreadable(database, error) from None
+        raise unusable(database.engine.url, error) from None
 
 
 def upgrade(database: Database) -> str:
@@ -53,7 +53,7 @@ def upgrade(database: Database) -> str:
             with database.engine.begin() as connection:
                 command.upgrade(_config(connection), "head")
         except (db_exception.DBError, exc.DBAPIError, CommandError) as error:
-            raise _unreadable(database, error) from None
+            raise unusable(database.engine.url, error) from None
     return newest()
 
 
@@ -156,8 +156,3 @@ def _config(connection: sqlalchemy.Connection) -> Config:
     config.set_main_option("script_location", str(_SCRIPTS))
     config.attributes["connection"] = connection
     return config
-
-
-def _unreadable(database: Database, error: Exception) -> DatabaseError:
-    cause = str(error.__cause__ or error).splitlines()[0]
-    return DatabaseError(reason=f"{database.engine.url.render_as_string(hide_password=True)}: {cause}")

@@ -1,5 +1,6 @@
 """Engines and transactions."""
 
+import functools
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,13 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _MAX_RETRIES = 20
+_RECONNECT_INTERVAL = 0.5
+_RECONNECTS = 60
+"""So for half a minute, in which a server restarts; whoever called may have had enough by then."""
+
+_SHUTTING_DOWN = 1053
+"""MariaDB's and MySQL's code of a statement that was cut off by the server's end."""
+
 _WRITES = "minova_writes"
 
 
@@ -43,11 +51,14 @@ class Database:
     def write(self, work: Callable[Concatenate[Session, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run ``work(session, ...)`` in one transaction, commit it and return its result.
 
-        The one place where transactions are retried: after a deadlock, a serialization failure, or when another
-        transaction was faster (:class:`LostRace`, a stale row). So ``work`` may run several times, and must do nothing
-        but read and write the database.
+        The one place where transactions are retried: after a deadlock, a serialization failure, when another
+        transaction was faster (:class:`LostRace`, a stale row, a key that is taken), or when the connection is lost.
+        So ``work`` may run several times, and must do nothing but read and write the database. It may even find its
+        own result there: the answer to a commit can be lost too.
+
+        :raises DatabaseError: the database cannot be reached, and was not for half a minute.
         """
-        return self._write(work, *args, **kwargs)  # type: ignore[no-any-return]  # oslo.db has no types
+        return persistent(self._write)(work, *args, **kwargs)  # type: ignore[no-any-return]  # oslo.db has no types
 
     @api.wrap_db_retry(  # type: ignore[untyped-decorator]
         max_retries=_MAX_RETRIES,
@@ -56,7 +67,7 @@ class Database:
         inc_retry_interval=True,
         jitter=True,
         retry_on_deadlock=True,
-        exception_checker=lambda error: isinstance(error, LostRace | StaleDataError),
+        exception_checker=lambda error: isinstance(error, LostRace | StaleDataError | db_exception.DBDuplicateEntry),
     )
     def _write(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with self._writers.begin() as session:
@@ -64,7 +75,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Open a transaction that only reads."""
+        """Open a transaction that only reads; see :func:`persistent` for what a server's restart does to it."""
         with self._readers() as session:
             yield session
 
@@ -77,6 +88,47 @@ class Database:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+def persistent(work: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Make what uses the database run again, from its start, while the server is away: it restarts, or cut us off.
+
+    ``work`` raises DatabaseError after half a minute of that.
+    """
+    persevering = _PERSEVERE(work)
+
+    @functools.wraps(work)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return persevering(*args, **kwargs)  # type: ignore[no-any-return]  # oslo.db has no types
+        except (db_exception.DBConnectionError, exc.OperationalError) as error:
+            if not _is_away(error):
+                raise
+            raise DatabaseError(reason=f"it cannot be reached: {_first_line(error)}") from None
+
+    return wrapper
+
+
+def _is_away(error: Exception) -> bool:
+    """Return whether an error means that the server cannot be reached."""
+    if isinstance(error, exc.OperationalError):
+        # oslo.db does not know these: without a statement it was the connection that could not be made.
+        return error.statement is None or _SHUTTING_DOWN in getattr(error.orig, "args", ())
+    return isinstance(error, db_exception.DBConnectionError)
+
+
+_PERSEVERE = api.wrap_db_retry(
+    max_retries=_RECONNECTS, retry_interval=_RECONNECT_INTERVAL, inc_retry_interval=False, exception_checker=_is_away
+)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error.__cause__ or error).splitlines()[0]
+
+
+def unusable(url: sqlalchemy.URL, error: Exception) -> DatabaseError:
+    """Return what to tell of an error that a library met; without the password of ``url``."""
+    return DatabaseError(reason=f"{url.render_as_string(hide_password=True)}: {_first_line(error)}")
 
 
 def _make_engine(conf: cfg.ConfigOpts) -> sqlalchemy.Engine:
@@ -95,8 +147,7 @@ def _make_engine(conf: cfg.ConfigOpts) -> sqlalchemy.Engine:
         reason = f"[database] connection cannot be used ({type(error).__name__})"
         raise DatabaseError(reason=reason) from None
     except (OSError, db_exception.DBError, exc.DBAPIError) as error:
-        cause = error.__cause__ or error
-        raise DatabaseError(reason=f"{url.render_as_string(hide_password=True)}: {cause}") from None
+        raise unusable(url, error) from None
     if url.get_backend_name() == "sqlite":
         _tune_sqlite(engine)
     return engine

@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from oslo_db.exception import DBReferenceError
+from oslo_db.exception import DBConnectionError, DBReferenceError
 from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from minova.db.models import Action, Allocation, ComputeNode
-from minova.db.session import Database, LostRace
+from minova.db.session import Database, LostRace, persistent
+from minova.exception import DatabaseError
 from minova.objects import utcnow
 from minova.states import ActionStatus, Verb, VmState
 from tests.unit.rows import a_node, an_instance
@@ -161,3 +163,48 @@ def test_row_that_refers_to_nothing_is_refused(database: Database) -> None:
     room = Allocation(instance_uuid="nobody", host="host1", vcpus=1, memory_mb=1, disk_gb=1)
     with pytest.raises(DBReferenceError):
         add(database, room)
+
+
+def operational(statement: str | None, *args: Any) -> OperationalError:
+    return OperationalError(statement, None, Exception(*args))
+
+
+AWAY = [
+    pytest.param(DBConnectionError("server closed the connection unexpectedly"), id="connection lost"),
+    pytest.param(operational(None, "FATAL: the database system is starting up"), id="no connection"),
+    pytest.param(operational("SELECT 1", 1053, "Server shutdown in progress"), id="server stops"),
+]
+
+
+@pytest.mark.parametrize("error", AWAY)
+def test_server_that_is_away_is_waited_for(database: Database, naps: list[float], error: Exception) -> None:
+    assert database.write(failing(error, times=3)) == 4
+    assert hosts(database) == ["host4"]
+    assert len(naps) == 3
+
+
+@pytest.mark.parametrize("error", AWAY)
+def test_server_that_stays_away_is_told_in_one_line(database: Database, naps: list[float], error: Exception) -> None:
+    with pytest.raises(DatabaseError, match=r"^database: it cannot be reached: [^\n]*$"):
+        database.write(failing(error, times=1000))
+    assert 20 < sum(naps) < 60
+
+
+def test_statement_that_fails_is_not_repeated(database: Database) -> None:
+    with pytest.raises(OperationalError):
+        database.write(failing(operational("SELECT nonsense", "no such column"), times=1))
+    assert hosts(database) == []
+
+
+def test_what_reads_waits_for_a_server_that_is_away(database: Database, naps: list[float]) -> None:
+    add(database, a_node("host1"))
+    refusals = [error.values[0] for error in AWAY]
+
+    @persistent
+    def look() -> list[str]:
+        if refusals:
+            raise refusals.pop()
+        return hosts(database)
+
+    assert look() == ["host1"]
+    assert len(naps) == len(AWAY)
