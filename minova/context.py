@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, ParamSpec, Self, TypeVar
+from uuid import UUID
 
 from oslo_context import context
 
@@ -19,23 +20,47 @@ _T = TypeVar("_T")
 class RequestContext(context.RequestContext):
     """oslo.context's, with only what minova uses: a request id and the name of the user."""
 
-    def __init__(self, *, user: str = "", request_id: str | None = None, overwrite: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        user: str = "",
+        request_id: str | None = None,
+        action_id: str | None = None,
+        overwrite: bool = True,
+    ) -> None:
         """Make a context and make it this thread's, so that log lines carry its request id.
 
         :param user: who asked, for the record; minova has no notion of rights.
         :param request_id: of the request that this belongs to; None: a new request.
+        :param action_id: a UUID for the action that the message asks for, so that a repetition is known as such; None:
+            the conductor makes one.
         :param overwrite: make it this thread's even if the thread has one.
         """
         super().__init__(user_id=user, request_id=request_id, overwrite=overwrite)
+        self.action_id = action_id
+
+    def naming(self, action_id: str) -> Self:
+        """Return the context of a message that asks for an action, which gets this id."""
+        return type(self)(user=self.user_id or "", request_id=self.request_id, action_id=action_id, overwrite=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what travels with a message."""
-        return {"user": self.user_id or "", "request_id": self.request_id}
+        named = {"action_id": self.action_id} if self.action_id else {}
+        return {"user": self.user_id or "", "request_id": self.request_id, **named}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], **_overrides: Any) -> Self:
         """Return the context that came with a message, and make it this thread's."""
-        return cls(user=str(values.get("user", "")), request_id=values.get("request_id"))
+        user, action_id = str(values.get("user", "")), _uuid(values.get("action_id"))
+        return cls(user=user, request_id=values.get("request_id"), action_id=action_id)
+
+
+def _uuid(value: object) -> str | None:
+    """Return a UUID in its usual form, or None for what is none."""
+    try:
+        return str(UUID(value)) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def service_context() -> RequestContext:

@@ -5,9 +5,11 @@ can go on where another stopped.
 """
 
 import contextlib
+import functools
 import logging
 import secrets
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
@@ -24,7 +26,7 @@ from minova.context import RequestContext, working_for
 from minova.db import models
 from minova.db.queries import find_action, find_instance
 from minova.db.session import Database
-from minova.exception import ActionUnknown, MinovaError, NotCancellable
+from minova.exception import ActionUnknown, DatabaseError, MinovaError, NotCancellable
 from minova.objects import BootRequest, Fault, Hop, Outcome, Result, utcnow
 from minova.objects import Task as Activity
 from minova.states import OPEN_ACTION, OPERATIONS, ActionStatus, PowerState, Verb, VmState
@@ -50,14 +52,15 @@ class Engine:
 
         :raises MinovaError: it is refused, and nothing has changed.
         """
-        return self._submitted(self._database.write(self._begin_boot, ctxt, request))
+        return self._submit(ctxt, functools.partial(self._begin_boot, ctxt=ctxt, request=request))
 
     def submit(self, ctxt: RequestContext, verb: Verb, reference: str, args: dict[str, Any]) -> str:
         """Submit an operation on the instance that ``reference`` (UUID or name) means; return the action's id.
 
         :raises MinovaError: it is refused, and nothing has changed.
         """
-        return self._submitted(self._database.write(self._begin, ctxt, verb, reference, args))
+        begin = functools.partial(self._begin, ctxt=ctxt, verb=verb, reference=reference, args=args)
+        return self._submit(ctxt, begin)
 
     def report(self, outcome: Outcome) -> None:
         """Take what a compute reports of an order; once this returns, it is stored. A stale report is dropped."""
@@ -110,12 +113,24 @@ class Engine:
         """Finish the steps that the threads are in."""
         self._pool.shutdown(wait=True)
 
-    def _submitted(self, task: Task) -> str:
-        LOG.info("Action %s: %s of instance %s", task.action.id, task.verb, task.instance.uuid)
-        self.carry_on(task)
-        return task.action.id
+    def _submit(self, ctxt: RequestContext, begin: Callable[[Session, str], Task]) -> str:
+        """Begin an action, unless it has begun already: a message may come twice, and the answer to a commit get lost.
 
-    def _begin_boot(self, session: Session, ctxt: RequestContext, request: BootRequest) -> Task:
+        :param begin: given the action's id.
+        """
+        action_id = ctxt.action_id or str(uuid4())
+
+        def work(session: Session) -> Task:
+            action = session.get(models.Action, action_id)
+            return self.machine.load(session, action) if action else begin(session, action_id)
+
+        task = self._database.write(work)
+        LOG.info("Action %s: %s of instance %s", task.action.id, task.verb, task.instance.uuid)
+        if task.action.owner == self.owner:
+            self.carry_on(task)
+        return action_id
+
+    def _begin_boot(self, session: Session, action_id: str, ctxt: RequestContext, request: BootRequest) -> Task:
         now = utcnow()
         row = models.Instance(
             uuid=str(uuid4()),
@@ -129,10 +144,12 @@ class Engine:
             updated_at=now,
         )
         session.add(row)
-        return self.machine.begin(session, ctxt, Verb.BOOT, row, {"destination": request.host})
+        return self.machine.begin(session, action_id, ctxt, Verb.BOOT, row, {"destination": request.host})
 
-    def _begin(self, session: Session, ctxt: RequestContext, verb: Verb, reference: str, args: dict[str, Any]) -> Task:
-        return self.machine.begin(session, ctxt, verb, find_instance(session, reference), args)
+    def _begin(
+        self, session: Session, action_id: str, ctxt: RequestContext, verb: Verb, reference: str, args: dict[str, Any]
+    ) -> Task:
+        return self.machine.begin(session, action_id, ctxt, verb, find_instance(session, reference), args)
 
     def _take_outcome(self, session: Session, outcome: Outcome) -> Task | None:
         order = outcome.order
@@ -180,7 +197,7 @@ class Engine:
         data, fault = None, None
         try:
             data = step.run(task, host)
-        except (oslo_messaging.MessagingException, DBError):
+        except (oslo_messaging.MessagingException, DBError, DatabaseError):
             LOG.warning("Action %s: %s was not sent, and will be", task.action.id, step.name)
             return
         except Exception as error:

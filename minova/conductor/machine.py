@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 from oslo_db.exception import DBError
 from sqlalchemy import update
@@ -61,13 +60,19 @@ class Machine:
         return TASKS[action.verb](self._services, action, convert.instance(row))
 
     def begin(
-        self, session: Session, ctxt: RequestContext, verb: Verb, row: models.Instance, args: dict[str, Any]
+        self,
+        session: Session,
+        action_id: str,
+        ctxt: RequestContext,
+        verb: Verb,
+        row: models.Instance,
+        args: dict[str, Any],
     ) -> Task:
         """Start an action: from here on it cannot be lost. Steps that need no compute are done at once.
 
         :raises MinovaError: the request is refused; the transaction has to be rolled back.
         """
-        action = self._new_action(ctxt, verb, row, args)
+        action = self._new_action(action_id, ctxt, verb, row, args)
         task = TASKS[verb](self._services, action, convert.instance(row))
         self._check_state(session, verb, row)
         task.check(session)
@@ -125,11 +130,11 @@ class Machine:
         action.lease_expires_at = now + timedelta(seconds=self._services.conf.conductor.lease)
 
     def _new_action(
-        self, ctxt: RequestContext, verb: Verb, row: models.Instance, args: dict[str, Any]
+        self, action_id: str, ctxt: RequestContext, verb: Verb, row: models.Instance, args: dict[str, Any]
     ) -> models.Action:
         now = utcnow()
         return models.Action(
-            id=str(uuid4()),
+            id=action_id,
             verb=verb,
             instance_uuid=row.uuid,
             status=ActionStatus.RUNNING,

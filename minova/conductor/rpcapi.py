@@ -1,8 +1,11 @@
 """Client of minova-conductor: for the operator's commands, and for what computes report."""
 
+from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 from minova.context import RequestContext
+from minova.exception import PeerSilent
 from minova.objects import (
     Action,
     ActionEvent,
@@ -23,6 +26,8 @@ from minova.rpc.client import RPCAPI, Timeout
 from minova.rpc.versions import History, Release
 
 TOPIC = "conductor"
+
+_KNOWS_REPETITIONS = "1.1"
 
 HISTORY = History(
     (
@@ -66,6 +71,10 @@ HISTORY = History(
                 "renew_orders",
             ),
         ),
+        Release(
+            version=_KNOWS_REPETITIONS,
+            summary="The context may name the action that is asked for; asked for again, it is not done again.",
+        ),
     )
 )
 
@@ -81,8 +90,7 @@ class ConductorAPI(RPCAPI):
 
     def boot_instance(self, ctxt: RequestContext, request: BootRequest) -> Action:
         """Call :meth:`minova.conductor.manager.ConductorManager.boot_instance`."""
-        action: Action = self._call(ctxt, Timeout.NORMAL, None, "boot_instance", request=request)
-        return action
+        return self._submit(ctxt, "boot_instance", request=request)
 
     def delete_instance(self, ctxt: RequestContext, instance: str) -> Action:
         """Call :meth:`minova.conductor.manager.ConductorManager.delete_instance`."""
@@ -148,7 +156,8 @@ class ConductorAPI(RPCAPI):
 
     def cancel_action(self, ctxt: RequestContext, action: str) -> Action:
         """Call :meth:`minova.conductor.manager.ConductorManager.cancel_action`."""
-        return self._submit(ctxt, "cancel_action", action=action)
+        changed: Action = self._call(ctxt, Timeout.NORMAL, None, "cancel_action", action=action)
+        return changed
 
     def get_action(self, ctxt: RequestContext, action: str) -> Action:
         """Call :meth:`minova.conductor.manager.ConductorManager.get_action`."""
@@ -167,11 +176,13 @@ class ConductorAPI(RPCAPI):
 
     def abort_migration(self, ctxt: RequestContext, migration: str) -> Action:
         """Call :meth:`minova.conductor.manager.ConductorManager.abort_migration`."""
-        return self._submit(ctxt, "abort_migration", migration=migration)
+        changed: Action = self._call(ctxt, Timeout.NORMAL, None, "abort_migration", migration=migration)
+        return changed
 
     def force_complete_migration(self, ctxt: RequestContext, migration: str) -> Action:
         """Call :meth:`minova.conductor.manager.ConductorManager.force_complete_migration`."""
-        return self._submit(ctxt, "force_complete_migration", migration=migration)
+        changed: Action = self._call(ctxt, Timeout.NORMAL, None, "force_complete_migration", migration=migration)
+        return changed
 
     def get_migration(self, ctxt: RequestContext, migration: str) -> Migration:
         """Call :meth:`minova.conductor.manager.ConductorManager.get_migration`."""
@@ -244,5 +255,13 @@ class ConductorAPI(RPCAPI):
         self._cast(ctxt, None, "renew_orders", host=host, orders=orders)
 
     def _submit(self, ctxt: RequestContext, method: str, /, **args: Any) -> Action:
-        action: Action = self._call(ctxt, Timeout.NORMAL, None, method, "", **args)
+        """Ask for an action, and ask again if no answer comes: the request or its answer may have died with a peer."""
+        named = ctxt.naming(str(uuid4()))
+        if self.can_send_version(_KNOWS_REPETITIONS):
+            with suppress(PeerSilent):
+                return self._ask(named, Timeout.QUICK, method, args)
+        return self._ask(named, Timeout.NORMAL, method, args)
+
+    def _ask(self, ctxt: RequestContext, timeout: Timeout, method: str, args: dict[str, Any]) -> Action:
+        action: Action = self._call(ctxt, timeout, None, method, "", **args)
         return action

@@ -85,7 +85,7 @@ def shortfalls_of(database: Database) -> list[str]:
         with database.engine.connect() as connection:
             return shortfalls(connection)
     except (db_exception.DBError, exc.DBAPIError) as error:
-        raise _unreadable(database, error) from None
+        raise unusable(database.engine.url, error) from None
 
 
 def sync(conf: cfg.ConfigOpts) -> str:

@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 from oslo_context import context
 
 from minova.context import FreshContextPool, RequestContext, current_context, service_context, working_for
@@ -71,3 +72,14 @@ def test_pool_forgets_what_a_thread_worked_for() -> None:
         seen = [pool.submit(work).result() for _ in range(2)]
     ids = [mine, *seen[0], *seen[1]]
     assert len(set(ids)) == len(ids)
+
+
+def test_it_may_name_the_action_that_is_asked_for() -> None:
+    named = RequestContext(user="someone").naming("0f6b4c1e-7d1b-4a57-9d4e-5a8c7a0b8f11")
+    received = RequestContext.from_dict(named.to_dict())
+    assert received.to_dict() == named.to_dict()
+
+
+@pytest.mark.parametrize("name", [7, "web", "0f6b4c1e", ["0f6b4c1e-7d1b-4a57-9d4e-5a8c7a0b8f11"], None])
+def test_a_name_that_is_none_is_ignored(name: object) -> None:
+    assert RequestContext.from_dict({"action_id": name}).action_id is None

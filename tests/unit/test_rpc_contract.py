@@ -36,7 +36,7 @@ def client_arguments(interface: Interface, name: str) -> dict[str, inspect.Param
 
 
 def send(loopback: Loopback, interface: Interface, name: str) -> Sent:
-    """Call the client's method with examples of its arguments, and return the message."""
+    """Call the client's method with examples of its arguments, and return the message, which may have been repeated."""
     api: RPCAPI
     if interface.client is ControlAPI:
         api = ControlAPI(loopback.conf, loopback.transport, "compute")
@@ -49,8 +49,7 @@ def send(loopback: Loopback, interface: Interface, name: str) -> Sent:
     arguments = interface.arguments(getattr(interface.client, name))
     with contextlib.suppress(PeerSilent):
         method(RequestContext(), **{argument: example(hints[argument]) for argument in arguments})
-    [sent] = loopback.sent
-    return sent
+    return loopback.sent[0]
 
 
 def kinds(method: Method) -> dict[str, Any]:
@@ -147,7 +146,6 @@ def test_history_is_a_row_of_versions(interface: Interface) -> None:
     versions = [parse(release.version) for release in interface.history.releases]
     assert versions == [(versions[0][0], minor) for minor in range(len(versions))]
     assert all(release.summary.endswith(".") for release in interface.history.releases)
-    assert all(release.methods or release.arguments for release in interface.history.releases)
 
 
 @every_interface

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
+from uuid import uuid4
 
 from oslo_config import cfg
 from sqlalchemy import select
@@ -80,7 +81,7 @@ class Rig:
         def work(session: Session) -> models.Action:
             row = session.get_one(models.Instance, instance)
             args.setdefault("destination", None)
-            return self.machine.begin(session, RequestContext(user="me"), verb, row, args).action
+            return self.machine.begin(session, str(uuid4()), RequestContext(user="me"), verb, row, args).action
 
         return self.database.write(work)
 
@@ -91,7 +92,9 @@ class Rig:
             row = session.get_one(models.Instance, INSTANCE)
             self.services.scheduler.release_all(session, INSTANCE)
             row.host, row.vm_state, row.power_state = None, VmState.BUILDING, PowerState.NOSTATE
-            return self.machine.begin(session, RequestContext(user="me"), Verb.BOOT, row, {"destination": None}).action
+            return self.machine.begin(
+                session, str(uuid4()), RequestContext(user="me"), Verb.BOOT, row, {"destination": None}
+            ).action
 
         return self.database.write(work)
 

@@ -1,5 +1,6 @@
 """A step is carried out, its outcome taken, and what goes wrong in between is left for others to take up."""
 
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,8 +12,8 @@ from sqlalchemy import select
 from minova.conductor.engine import Engine
 from minova.context import RequestContext
 from minova.db import models
-from minova.exception import ActionNotFound, NotCancellable, OperationRefused, PeerTooOld
-from minova.objects import Fault, Hop, Outcome, Result, utcnow
+from minova.exception import ActionNotFound, InstanceBusy, NotCancellable, OperationRefused, PeerTooOld
+from minova.objects import BootRequest, Fault, Hop, Outcome, Result, utcnow
 from minova.states import ActionStatus, PowerState, TaskState, Verb, VmState
 from tests.unit.conductor.rig import INSTANCE, Rig
 
@@ -263,3 +264,35 @@ def test_fault_of_a_report_is_kept(rig: Rig, engine: Engine) -> None:
     engine.report(outcome(rig, action, Result.FAILED, fault=fault))
     assert rig.faults() == [("GuestNotFound", "it is not here")]
     assert row(rig, action).error == "it is not here"
+
+
+NAMED = CTXT.naming("0f6b4c1e-7d1b-4a57-9d4e-5a8c7a0b8f11")
+
+
+def test_what_is_asked_for_again_is_not_done_again(rig: Rig, engine: Engine) -> None:
+    assert engine.submit(NAMED, Verb.STOP, INSTANCE, {}) == NAMED.action_id
+    other = Engine(rig.database, rig.services, "there")
+    assert other.submit(NAMED, Verb.STOP, INSTANCE, {}) == NAMED.action_id
+    assert rig.computes.sent == [("stop_instance", "host1")]
+    with pytest.raises(InstanceBusy):
+        engine.submit(CTXT, Verb.STOP, INSTANCE, {})
+
+
+def test_boot_whose_commit_was_not_answered_is_done_once(
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, losses = rig.database._write, [DBConnectionError("the connection was closed")]
+
+    def write(*args: Any) -> Any:
+        result = real(*args)
+        if losses:
+            raise losses.pop()
+        return result
+
+    monkeypatch.setattr(rig.database, "_write", write)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    action = engine.boot(CTXT, BootRequest(name="new", vcpus=1, memory_mb=1, disk_gb=1))
+    with rig.database.read() as session:
+        assert [row.id for row in session.scalars(select(models.Action))] == [action]
+        assert len(session.scalars(select(models.Instance)).all()) == 2
+    assert [method for method, _host in rig.computes.sent] == ["build_and_run_instance"]

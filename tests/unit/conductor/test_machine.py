@@ -3,6 +3,7 @@
 import logging
 from datetime import timedelta
 from typing import cast
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select, update
@@ -144,7 +145,7 @@ def test_instance_that_another_took_in_the_same_moment_is_a_lost_race(rig: Rig) 
         instance = session.get_one(models.Instance, INSTANCE)
         taken = update(models.Instance).values(task_state=TaskState.DELETING)
         session.execute(taken.execution_options(synchronize_session=False))
-        rig.machine.begin(session, RequestContext(), Verb.MIGRATE, instance, {})
+        rig.machine.begin(session, str(uuid4()), RequestContext(), Verb.MIGRATE, instance, {})
 
     with pytest.raises(LostRace):
         rig.write_once(decide)
