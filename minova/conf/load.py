@@ -12,6 +12,7 @@ from oslo_log import _options as log_options
 from oslo_log import log
 from oslo_messaging import opts as messaging_opts
 from oslo_messaging import transport as messaging_transport
+from oslo_messaging._drivers import impl_rabbit
 from oslo_reports import opts as report_opts
 from oslo_service import service
 
@@ -46,6 +47,8 @@ def set_defaults() -> None:
     # oslo.messaging has a function for its exchange, none for its URL.
     cfg.set_defaults(messaging_transport._transport_opts, transport_url="fake://")
     oslo_messaging.set_transport_defaults(PROJECT)
+    # What waits in a queue outlives the broker's restart.
+    cfg.set_defaults(impl_rabbit.rabbit_opts, rabbit_quorum_queue=True)
     cfg.set_defaults(db_options.database_opts, connection=minova_conf.DEFAULT_CONNECTION)
     log.set_defaults(LOG_FORMAT, [f"{name}=WARNING" for name in QUIET])
 

@@ -1,0 +1,91 @@
+"""``kill -9`` of processes in the middle of operations: they end all the same, and everything is where it belongs."""
+
+from collections.abc import Callable
+
+import pytest
+
+from minova.states import ActionStatus
+from tests.fixtures.services.services import DATABASES
+from tests.fixtures.site import Site
+
+# A live migration of an instance copies for two seconds, and an operation takes half of one: time to be killed in.
+SLOW = """
+[fake]
+operation_time = 0.5
+migration_bandwidth = 128
+[DEFAULT]
+service_down_time = 6
+"""
+
+
+@pytest.fixture
+def slow_site(make_site: Callable[..., Site]) -> Site:
+    """A conductor and two computes, which take their time, and are soon missed."""
+    made = make_site(SLOW)
+    made.add_conductor("control1")
+    for host in ("host1", "host2"):
+        made.add_compute(host)
+    made.wait_until_up()
+    return made
+
+
+def _begin_migration(site: Site) -> str:
+    action: str = site.manage("instance", "live-migrate", "web", "--no-wait")["id"]
+    site.wait_for_step(action, "migrate")
+    return action
+
+
+def _assert_on(site: Site, host: str) -> None:
+    web = site.manage("instance", "show", "web")
+    assert (web["host"], web["state"], web["power"]) == (host, "active", "running")
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_everyone_is_killed_in_turn(slow_site: Site) -> None:
+    site = slow_site
+    site.manage("instance", "boot", "web", "--host", "host1")
+
+    action = _begin_migration(site)
+    site.daemon("control1").kill()
+    site.add_conductor("control2")
+    site.succeed(action)
+    _assert_on(site, "host2")
+
+    # The source is host2 now.
+    action = _begin_migration(site)
+    site.daemon("host2").kill()
+    site.daemon("host2").start()
+    site.succeed(action)
+    _assert_on(site, "host1")
+
+    # And the destination again.
+    site.wait_until_up(site.daemon("host2"))
+    action = _begin_migration(site)
+    site.daemon("host2").kill()
+    site.daemon("host2").start()
+    site.succeed(action)
+    site.wait_until_up(site.daemon("host2"))
+
+    assert site.manage("action", "cancel", _begin_migration(site))["status"] == "cancelled"
+    _assert_on(site, "host2")
+
+    action = _begin_migration(site)
+    site.lose_host("host2")
+    site.manage("service", "force-down", "host2")
+    assert site.end_of(action).status is not ActionStatus.SUCCEEDED
+    site.wait_for_silence("host2")
+    assert site.manage("instance", "evacuate", "web")["host"] == "host1"
+
+
+def test_workers_are_killed_in_a_boot_and_in_a_live_migration(slow_site: Site) -> None:
+    site = slow_site
+    for number, host in enumerate(("control1", "host1"), start=1):
+        name = f"vm{number}"
+        booted = site.manage("instance", "boot", name, "--host", "host1", "--no-wait")["id"]
+        site.daemon(host).kill_workers()
+        site.succeed(booted)
+        moved = site.manage("instance", "live-migrate", name, "--to", "host2", "--no-wait")["id"]
+        site.wait_for_step(moved, "migrate")
+        site.daemon(host).kill_workers()
+        site.succeed(moved)
+    assert {row["host"] for row in site.manage("instance", "list")} == {"host2"}
