@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.services.services import Services
-from tests.fixtures.site import Site
+from tests.fixtures.site import BIN, Site
 
 _SECONDS = 240
 
@@ -50,11 +50,11 @@ def make_site(
     """Make sites on a virtual host and a database of their own; check and stop them at the end."""
     sites = request.node.stash[_SITES] = []
 
-    def make(more: str = "", *, transport_url: str = "", connection: str = "") -> Site:
+    def make(more: str = "", *, transport_url: str = "", connection: str = "", scripts: Path = BIN) -> Site:
         folder = tmp_path / f"site{len(sites) + 1}"
         folder.mkdir()
         url = transport_url or services.rabbitmq.transport_url()
-        sites.append(Site(folder, url, connection or services.database(database).connection(), more))
+        sites.append(Site(folder, url, connection or services.database(database).connection(), more, scripts))
         return sites[-1]
 
     yield make
