@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from minova.conductor.tasks.power import StopInstance
 from minova.db.queries import COMPUTE, CONDUCTOR
 from minova.exception import PeerTooOld
 from minova.objects import Action, MigrationOptions
-from minova.states import OPERATIONS, MigrationStatus
+from minova.states import OPERATIONS, MigrationStatus, Verb
 from tests.fixtures import release
 from tests.fixtures.daemon import Daemon
 from tests.fixtures.operations import SLOWLY, Operator
@@ -124,6 +125,29 @@ def test_action_of_a_conductor_that_dies_is_taken_over_by_one_of_the_other_relea
         operator.force_complete(action)
         assert site.succeed(action.id).owner.startswith(f"{conductors[1 - killed].host}/")
         operator.delete()
+    check_logs(site)
+
+
+def test_action_that_only_a_newer_conductor_understands_is_left_to_it(make_site: MakeSite, following: Path) -> None:
+    """Whichever conductor the compute reports to."""
+    site = make_site()
+    site.add_conductor("older")
+    site.add(CONDUCTOR, "newer", scripts=following)
+    compute = site.add_compute("host1")
+    site.wait_until_up()
+    owners = set()
+    with site.connect() as connection:
+        operator = Operator(site, connection)
+        operator.boot(compute.host)
+        for _ in range(8):
+            stopped = site.action(operator.power(Verb.STOP))
+            operator.power(Verb.START)
+            # The broker asks the conductors in turn: one question more, and the next stop is the other's.
+            assert operator.instance.host == compute.host
+            if stopped.data["version"] != StopInstance.version:
+                owners.add(stopped.owner.partition("/")[0])
+        operator.delete()
+    assert owners == {"newer"}
     check_logs(site)
 
 
