@@ -1,4 +1,5 @@
 # make demo    run the main job: nothing is left behind but .venv
+# make cluster run real daemons with a private RabbitMQ and PostgreSQL; DATABASE=sqlite, PORT=N
 # make test    linters, type checker and all tests
 # make lint    linters and type checker
 # make clean   remove what the others made
@@ -12,13 +13,17 @@ PACKAGING := setup.cfg setup.py pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo cluster test lint clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 demo: $(VENV)/.installed
 	@PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME=$(CURDIR)/$(VENV)/cache $(BIN)/minova-manage demo
+
+cluster: $(VENV)/.installed-cluster
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tools.cluster --folder $(VENV)/cluster \
+	    $(if $(DATABASE),--database $(DATABASE)) $(if $(PORT),--port $(PORT))
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=auto
@@ -43,6 +48,12 @@ $(BIN)/python:
 $(VENV)/.installed: $(BIN)/python $(PACKAGING)
 	@echo "installing minova into $(VENV)"
 	@$(PIP) install --quiet --quiet --editable .
+	@rm -rf minova.egg-info
+	@touch $@
+
+$(VENV)/.installed-cluster: $(VENV)/.installed
+	@echo "installing what runs a cluster into $(VENV)"
+	@$(PIP) install --quiet --quiet --editable '.[cluster]'
 	@rm -rf minova.egg-info
 	@touch $@
 

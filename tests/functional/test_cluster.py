@@ -1,0 +1,174 @@
+"""``make cluster``: real daemons with a private broker and database, which leave nothing behind."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.fixtures.lab import wait_until
+from tools.cluster import processes
+from tools.cluster.services import PostgreSQL, RabbitMQ
+
+ROOT = Path(__file__).parents[2]
+
+PATIENCE = 90.0
+"""Seconds after which a broker, a database and three daemons will not come up, or go down, any more."""
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+
+
+def free_ports(count: int) -> int:
+    """Return the first of so many ports in a row that nobody uses."""
+    while True:
+        first = random.randrange(20_000, 30_000)
+        try:
+            processes.require_free(range(first, first + count))
+        except processes.ClusterError:
+            continue
+        return first
+
+
+class Run:
+    """One ``make cluster``, and what it has said."""
+
+    def __init__(self, folder: Path, port: int, *more: str, **env: str) -> None:
+        self.folder = folder
+        self._output = folder.with_name(f"{folder.name}.out")
+        command = [sys.executable, "-m", "tools.cluster", f"--folder={folder}", f"--port={port}", *more]
+        with self._output.open("w") as output:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env={**os.environ, **env}, stdout=output, stderr=output, start_new_session=True
+            )
+
+    @property
+    def said(self) -> str:
+        return self._output.read_text()
+
+    def wait_until_up(self) -> None:
+        wait_until(lambda: "host1 and host2 are up" in self.said or self.process.poll() is not None, "an end", PATIENCE)
+        assert self.process.poll() is None, self.said
+
+    def end(self) -> int:
+        return self.process.wait(PATIENCE)
+
+    def manage(self, *words: str) -> str:
+        """Run minova-manage as it was told how."""
+        program, _option, conf = next(line.split()[:3] for line in self.said.splitlines() if "minova-manage" in line)
+        command = [program, "--config-file", conf, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
+
+    def members(self) -> list[psutil.Process]:
+        return [each for each in psutil.process_iter() if processes._belongs(each, self.folder)]
+
+
+Cluster = Callable[..., Run]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that the database's user may enter, unlike pytest's own."""
+    base = Path(tempfile.mkdtemp(prefix="minova-cluster-"))
+    base.chmod(0o711)
+    yield base / "cluster"
+    shutil.rmtree(base)
+
+
+@pytest.fixture
+def cluster(folder: Path) -> Iterator[Cluster]:
+    runs: list[Run] = []
+    try:
+        RabbitMQ(folder, 0, "")
+        PostgreSQL(folder, 0, "")
+    except processes.ClusterError as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+    port = free_ports(4)
+
+    def run(*more: str, **env: str) -> Run:
+        runs.append(Run(folder, port, *more, **env))
+        return runs[-1]
+
+    yield run
+    for each in runs:
+        if each.process.poll() is None:
+            each.process.kill()
+            each.process.wait()
+    processes.end_all(folder)
+
+
+def test_cluster_runs_instances_and_stops_without_a_trace(cluster: Cluster) -> None:
+    run = cluster()
+    run.wait_until_up()
+    run.manage("instance", "boot", "web", "--vcpus", "1", "--memory", "64", "--disk", "1")
+    [before] = run.manage("instance", "list", "-f", "value", "-c", "host").split()
+    run.manage("instance", "live-migrate", "web")
+    after = run.manage("instance", "list", "-f", "value", "-c", "host", "-c", "state").split()
+    assert after == [{"host1": "host2", "host2": "host1"}[before], "active"]
+    names = {each.name() for each in run.members()}
+    assert any("beam" in name for name in names)
+    assert "postgres" in names
+    for log in ("conductor", "host1", "host2", "rabbitmq", "postgresql"):
+        assert (run.folder / "log" / f"{log}.log").exists()
+
+    second = cluster()
+    assert second.end() == 1
+    assert second.said.count("\n") == 1
+    assert "one is running already" in second.said
+
+    run.process.send_signal(signal.SIGINT)
+    assert run.end() == 0
+    assert run.members() == []
+    assert (run.folder / "secret").read_text() not in run.said
+
+
+def test_cluster_that_was_killed_is_cleaned_up_by_the_next(cluster: Cluster) -> None:
+    first = cluster("--database=sqlite")
+    first.wait_until_up()
+    first.manage("instance", "boot", "web", "--vcpus", "1", "--memory", "64", "--disk", "1")
+    first.process.kill()
+    first.process.wait()
+    left = first.members()
+    second = cluster("--database=sqlite")
+    second.wait_until_up()
+    assert "ended what an earlier cluster had left" in second.said
+    assert left
+    assert not any(each.is_running() for each in left)
+    assert second.manage("instance", "list", "-f", "value", "-c", "name", "-c", "state").split() == ["web", "active"]
+    second.process.terminate()
+    assert second.end() == 0
+    assert second.members() == []
+
+
+def test_port_that_is_taken_is_named(cluster: Cluster, folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        run = Run(folder, port)
+        assert run.end() == 1
+    expected = f"make cluster: error: port {port} is in use: choose others with make cluster PORT=<first>\n"
+    assert run.said == expected
+
+
+def test_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tools.cluster.services._RABBITMQ", [])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(processes.ClusterError) as refusal:
+        RabbitMQ(folder, 1, "")
+    advice = "sudo apt-get install rabbitmq-server postgresql"
+    assert str(refusal.value) == f"rabbitmq-server is not installed: {advice}"
+
+
+def test_environment_of_the_machines_own_services_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("PGHOST", "RABBITMQ_NODE_PORT", "ERL_FLAGS"):
+        monkeypatch.setenv(name, "foreign")
+    environment: dict[str, Any] = processes.environment(tmp_path, PGPORT="ours")
+    assert "foreign" not in environment.values()
+    assert (environment["PGPORT"], environment[processes.MARK]) == ("ours", str(tmp_path))

@@ -1,0 +1,1 @@
+"""Real daemons on one machine, with a private broker and database: what ``make cluster`` runs."""

@@ -1,0 +1,152 @@
+"""Start the cluster, say how to talk to it, and stop it again at Ctrl-C or SIGTERM."""
+
+import argparse
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from filelock import FileLock, Timeout
+
+from tools.cluster.processes import ClusterError, end_all, environment, require_free, stop, wait_until
+from tools.cluster.services import PostgreSQL, RabbitMQ
+
+PROCFILE = Path(__file__).with_name("Procfile")
+PORT = 45670
+DATABASES = ("postgresql", "sqlite")
+
+
+class Stopped(BaseException):
+    """Somebody wants the cluster to stop."""
+
+
+class Cluster:
+    """Everything that runs, in one folder."""
+
+    def __init__(self, folder: Path, port: int, database: str) -> None:
+        """Prepare a cluster. :raises ClusterError: a package is not installed."""
+        self.folder = folder
+        self.conf = folder / "minova.conf"
+        self.logs = folder / "log"
+        self._state = folder / database
+        for path in (self.logs, self._state):
+            path.mkdir(mode=0o700, exist_ok=True)
+        secret = self._secret()
+        self._broker = RabbitMQ(folder, port, secret)
+        self._database = PostgreSQL(folder, port + 3, secret) if database == "postgresql" else None
+        self._services = [self._broker, self._database] if self._database else [self._broker]
+
+    def run(self) -> int:
+        """Run everything until it is told to stop; return the exit status. :raises ClusterError:"""
+        if end_all(self.folder):
+            say("ended what an earlier cluster had left")
+        require_free([port for service in self._services for port in service.ports])
+        self._configure()
+        with ExitStack() as stack:
+            stack.callback(end_all, self.folder)
+            for service in self._services:
+                say(f"starting {type(service).__name__}")
+                stack.callback(stop, service.start(self.logs))
+            self._manage("db", "sync")
+            daemons = self._start_daemons()
+            stack.callback(stop, daemons)
+            wait_until(self._is_up, "a daemon", daemons, self.logs)
+            say(self._welcome())
+            return daemons.wait()
+
+    def _configure(self) -> None:
+        connection = self._database.url if self._database else f"sqlite:///{self._state}/minova.sqlite"
+        self.conf.touch(mode=0o600)
+        self.conf.write_text(
+            f"[DEFAULT]\ntransport_url = {self._broker.url}\nstate_path = {self._state}\nuse_stderr = true\n"
+            f"[database]\nconnection = {connection}\n"
+        )
+
+    def _secret(self) -> str:
+        # The broker and the database remember it, so it must not change.
+        file = self.folder / "secret"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_hex(16))
+        return file.read_text()
+
+    def _start_daemons(self) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        env = environment(self.folder, PATH=path, MINOVA_CONF=str(self.conf), MINOVA_LOGS=str(self.logs))
+        command = [sys.executable, "-m", "honcho", "--procfile", str(PROCFILE), "start"]
+        return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def _is_up(self) -> bool:
+        rows = self._manage("host", "list", "--format", "value", "--column", "state", check=False)
+        return rows.split() == ["up", "up"]
+
+    def _manage(self, *words: str, check: bool = True) -> str:
+        program = Path(sys.executable).with_name("minova-manage")
+        command = [str(program), "--config-file", str(self.conf), *words]
+        done = subprocess.run(command, env=environment(self.folder), capture_output=True, text=True, check=False)
+        if check and done.returncode != 0:
+            raise ClusterError(done.stderr.strip())
+        return done.stdout
+
+    def _welcome(self) -> str:
+        command = f"{Path(sys.executable).with_name('minova-manage')} --config-file {self.conf}"
+        return (
+            "a conductor and the computes host1 and host2 are up\n\n"
+            "  From another terminal:\n\n"
+            f"    {command} instance boot web --vcpus 1 --memory 256 --disk 1\n"
+            f"    {command} instance live-migrate web\n"
+            f"    {command} service list\n\n"
+            f"  Logs: {self.logs}    Stop: Ctrl-C\n"
+        )
+
+
+def say(message: str) -> None:
+    """Tell the user."""
+    sys.stdout.write(f"make cluster: {message}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run the cluster and return the exit status."""
+    parser = argparse.ArgumentParser(prog="make cluster", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="where everything is kept")
+    parser.add_argument("--port", type=int, default=PORT, help="the first of four ports")
+    parser.add_argument("--database", choices=DATABASES, default=DATABASES[0])
+    options = parser.parse_args()
+    folder: Path = options.folder.resolve()
+    # The database's user, who is another than root, has to get to its own folder; all others are closed to it.
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    lock = FileLock(folder / "lock")
+    try:
+        with lock.acquire(timeout=0):
+            return Cluster(folder, options.port, options.database).run()
+    except Timeout:
+        return _fail(f"one is running already, with its files in {folder}: stop it with Ctrl-C first")
+    except ClusterError as error:
+        return _fail(str(error))
+    except Stopped:
+        say("stopped; make cluster starts it again with all that it had")
+        return 0
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    # Once is enough: what is being stopped must not be interrupted.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise Stopped
+
+
+def _fail(reason: str) -> int:
+    sys.stderr.write(f"make cluster: error: {reason}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
