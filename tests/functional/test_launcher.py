@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,44 +12,9 @@ import pytest
 
 from tests.fixtures import probe
 from tests.fixtures.lab import PATIENCE, wait_until
+from tests.fixtures.systemd import Manager
 
 ROOT = Path(__file__).parents[2]
-
-
-class Manager:
-    """What systemd is to a daemon: a socket that is told things."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "notify"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(self.path))
-        self._socket.settimeout(PATIENCE)
-        self.heard: list[str] = []
-
-    def wait_for(self, field: str) -> None:
-        """Wait until a field is told, from now on."""
-        while field not in self._next():
-            pass
-
-    def _next(self) -> list[str]:
-        message = self._socket.recv(4096).decode().splitlines()
-        self.heard += message
-        return message
-
-    def listen(self) -> list[str]:
-        """Return what has been told and was not looked at."""
-        self._socket.settimeout(0)
-        heard: list[str] = []
-        try:
-            while True:
-                heard += self._next()
-        except BlockingIOError:
-            return heard
-        finally:
-            self._socket.settimeout(PATIENCE)
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class Daemon:
@@ -193,22 +157,9 @@ def test_watchdog_is_not_fed_while_a_worker_hangs(launch: Launch, manager: Manag
     manager.wait_for("READY=1")
     [first, *_rest] = service.wait_for("built", 2)
     os.kill(first, signal.SIGSTOP)
-    wait_until(lambda: _is_silent(manager), "an end of the watchdog's food")
+    wait_until(manager.hears_nothing, "an end of the watchdog's food")
     os.kill(first, signal.SIGCONT)
     manager.wait_for("WATCHDOG=1")
-
-
-def _is_silent(manager: Manager) -> bool:
-    """Return whether nothing is told for longer than it takes to be told again."""
-    manager.listen()
-    manager._socket.settimeout(1.5)
-    try:
-        manager._next()
-    except TimeoutError:
-        return True
-    finally:
-        manager._socket.settimeout(PATIENCE)
-    return False
 
 
 def test_worker_that_died_does_not_starve_the_watchdog(launch: Launch, manager: Manager) -> None:

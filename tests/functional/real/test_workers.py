@@ -48,6 +48,8 @@ def test_requests_are_spread_over_workers_and_conductors(make_site: Callable[...
     site, conductors = loaded(make_site)
     rows = {row["host"]: row["state"] for row in site.manage("service", "list")}
     assert rows == dict.fromkeys(("control1", "control2", "host1", "host2"), "up")
+    called = Counter(each["host"] for each in site.manage("rpc", "ping", "--all"))
+    assert called == {"control1": WORKERS, "control2": WORKERS, "host1": 1, "host2": 1}
     for action in boot_all(site):
         site.succeed(action)
     with site.database.read() as session:
