@@ -14,6 +14,7 @@ from minova.compute.rpcapi import HISTORY, TOPIC  # noqa: E402
 from minova.conductor.service import ConductorService  # noqa: E402
 from minova.db import migration  # noqa: E402
 from minova.db.session import Database  # noqa: E402
+from minova.notifications.notifier import check as check_notifications  # noqa: E402
 from minova.rpc.transport import get_transport  # noqa: E402
 from minova.rpc.versions import check_level  # noqa: E402
 from minova.service import Master  # noqa: E402
@@ -28,8 +29,9 @@ def build(conf: cfg.ConfigOpts, master: Master) -> ConductorService:
 
 
 def check(conf: cfg.ConfigOpts) -> None:
-    """Check that the database and the pins fit. :raises MinovaError: they do not, and what to do."""
+    """Check that the database, the pins and the notifications fit. :raises MinovaError: they do not."""
     check_level(conf, TOPIC, HISTORY)
+    check_notifications(conf)
     database = Database(conf)
     try:
         migration.require_usable(database)

@@ -5,7 +5,7 @@ import logging
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from minova.conductor import faults
+from minova.conductor import faults, notices
 from minova.conductor.engine import Engine
 from minova.conductor.tasks import Services
 from minova.context import RequestContext
@@ -21,6 +21,7 @@ from minova.db.queries import (
 )
 from minova.db.session import Database, LostRace
 from minova.exception import HostEvacuating, InstanceBusy, InvalidInput, MinovaError
+from minova.notifications.payloads import ServiceChange
 from minova.objects import Fault, utcnow
 from minova.states import OPEN_MIGRATION, OPERATIONS, ActionStatus, MigrationType, Verb, VmState
 
@@ -72,19 +73,20 @@ class Administration:
 
     def _set_enabled(self, session: Session, host: str, enabled: bool, reason: str) -> None:
         _exclude_claims(session, host)
-        service = find_service(session, COMPUTE, host)
-        service.enabled, service.disabled_reason = enabled, "" if enabled else reason
+        change = ServiceChange.ENABLED if enabled else ServiceChange.DISABLED
+        _set(session, host, change, enabled=enabled, disabled_reason="" if enabled else reason)
 
     def _set_forced_down(self, session: Session, host: str, forced_down: bool) -> None:
         _exclude_claims(session, host)
         if not forced_down:
             _require_no_evacuation(session, host)
-        find_service(session, COMPUTE, host).forced_down = forced_down
+        change = ServiceChange.FORCED_DOWN if forced_down else ServiceChange.FORCED_DOWN_UNSET
+        _set(session, host, change, forced_down=forced_down)
 
     def _set_draining(self, session: Session, host: str, draining: bool) -> list[tuple[str, VmState]]:
         _exclude_claims(session, host)
         find_node(session, host)
-        find_service(session, COMPUTE, host).draining = draining
+        _set(session, host, ServiceChange.DRAINED if draining else ServiceChange.UNDRAINED, draining=draining)
         return [(row.uuid, row.vm_state) for row in instances_on(session, host)]
 
     def _move_away(self, ctxt: RequestContext, uuid: str, state: VmState) -> list[str]:
@@ -110,8 +112,11 @@ class Administration:
         action = open_action(session, row.uuid)
         if action is not None:
             self._end(session, row, action, state)
-        elif not _swap_state(session, row, state):
-            raise LostRace
+        else:
+            old = row.vm_state
+            if not _swap_state(session, row, state):
+                raise LostRace
+            notices.instance_updated(session, row, old, "an operator reset it")
         self._services.scheduler.release_all(session, row.uuid, keep=row.host)
         return row.uuid
 
@@ -122,6 +127,16 @@ class Administration:
         self._engine.machine.close(session, self._engine.machine.load(session, action), ActionStatus.FAILED, state)
         # Now, so that a conductor that is at the same action makes this transaction run again.
         session.flush()
+
+
+def _set(session: Session, host: str, change: ServiceChange, **values: object) -> None:
+    """Write down what an operator says of a compute, and tell of it unless it was so already."""
+    service = find_service(session, COMPUTE, host)
+    before = {name: getattr(service, name) for name in values}
+    for name, value in values.items():
+        setattr(service, name, value)
+    if before != values:
+        notices.service(session, service, change)
 
 
 def _exclude_claims(session: Session, host: str) -> None:

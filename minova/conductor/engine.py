@@ -139,6 +139,7 @@ class Engine:
             memory_mb=request.memory_mb,
             disk_gb=request.disk_gb,
             vm_state=VmState.BUILDING,
+            task_state=None,
             power_state=PowerState.NOSTATE,
             created_at=now,
             updated_at=now,

@@ -8,17 +8,16 @@ from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from minova.conductor import faults, foreign, trace
+from minova.conductor import faults, foreign, moves, notices, trace
 from minova.conductor.tasks import TASKS, Services, Task
 from minova.conductor.tasks.step import Kind, Step
 from minova.context import RequestContext
 from minova.db import convert, models
 from minova.db.queries import migration_of, open_action
-from minova.db.session import LostRace
+from minova.db.session import LostRace, savepoint
 from minova.exception import InstanceBusy, InvalidState
 from minova.objects import Fault, Hop, Result, utcnow
 from minova.states import (
-    MIGRATION,
     OPEN_ACTION,
     OPEN_MIGRATION,
     OPERATIONS,
@@ -78,6 +77,7 @@ class Machine:
         task.check(session)
         self._occupy(session, verb, row)
         session.add(action)
+        notices.action(session, action, row)
         trace.add(session, action, Hop.SUBMIT, self._name, action.submitted_at, step="submit")
         self.proceed(session, task, strict=True)
         return task
@@ -120,7 +120,8 @@ class Machine:
         if migration is not None and migration.status in OPEN_MIGRATION:
             undone = status is not ActionStatus.SUCCEEDED
             event = MigrationEvent.GIVE_UP if undone and action.data.get("left") else _END_OF_MIGRATION[status]
-            migration.status, migration.updated_at = MIGRATION[migration.status, event], now
+            moves.advance(session, migration, event)
+        notices.action(session, action, row)
 
     def touch(self, action: models.Action) -> None:
         """Give an action to this conductor, with a fresh lease and the next sequence number."""
@@ -186,7 +187,7 @@ class Machine:
         """Run a step that is a transaction; return whether it succeeded, and turn back if not."""
         started = utcnow()
         try:
-            with session.begin_nested():
+            with savepoint(session):
                 step.run(task, session)
         except (LostRace, DBError, SQLAlchemyError):
             raise

@@ -6,6 +6,7 @@ import msgspec
 from oslo_config import cfg
 from sqlalchemy.orm import Session
 
+from minova.conductor import moves
 from minova.conductor.engine import Engine
 from minova.conductor.tasks import Services, Task
 from minova.context import RequestContext
@@ -14,7 +15,7 @@ from minova.db.queries import find_migration, migration_of
 from minova.db.session import Database
 from minova.exception import ActionUnknown, InvalidInput, NotForceable
 from minova.objects import MigrationProgress, Order, utcnow
-from minova.states import MIGRATION, OPEN_ACTION, MigrationEvent, MigrationStatus, MigrationType
+from minova.states import OPEN_ACTION, MigrationEvent, MigrationStatus, MigrationType
 
 
 class Migrations:
@@ -84,7 +85,7 @@ class Migrations:
         row = migration_of(session, action.id)
         if row is None:
             return
-        row.status, row.updated_at = MIGRATION.get((row.status, event), row.status), now
+        moves.advance(session, row, event)
         # What was cast first may arrive last.
         if progress is not None and progress.elapsed >= row.progress.get("elapsed", 0.0):
             row.progress = msgspec.to_builtins(progress)

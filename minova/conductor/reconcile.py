@@ -7,12 +7,13 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from minova.conductor import faults
+from minova.conductor import faults, notices
 from minova.conductor.leases import Leases
 from minova.db import convert
 from minova.db.models import ComputeNode, Instance, Migration, Service
 from minova.db.queries import COMPUTE, instances_on
 from minova.db.session import Database
+from minova.notifications.payloads import ServiceChange
 from minova.objects import Fault, Guest, HostDirective, HostReport, utcnow
 from minova.scheduler.scheduler import Scheduler
 from minova.states import OPEN_MIGRATION, VM_STATE_OF_POWER, MigrationStatus, MigrationType, PowerState, VmState
@@ -70,8 +71,10 @@ class Reconciler:
         """Write down that a guest that its own host has not is here, with its room."""
         LOG.warning("Instance %s: its guest is on %s, not on %s", row.uuid, host, row.host)
         self._scheduler.transfer(session, convert.instance(row), host)
+        old = row.vm_state
         row.host, row.power_state, row.vm_state = host, guest.power_state, VM_STATE_OF_POWER[guest.power_state]
         row.updated_at = utcnow()
+        notices.instance_updated(session, row, old, f"its guest was found on host {host}")
 
 
 def _register(session: Session, report: HostReport, now: datetime) -> datetime | None:
@@ -81,11 +84,11 @@ def _register(session: Session, report: HostReport, now: datetime) -> datetime |
     its effect in this one, whatever the clocks of the two machines say. One that was overtaken, because the host lost
     patience with a slow conductor, is out of date.
     """
-    service = session.get(Service, (COMPUTE, report.host))
+    known = service = session.get(Service, (COMPUTE, report.host))
     if service is None:
         service = Service(binary=COMPUTE, host=report.host, started_at=report.started_at)
         session.add(service)
-    heard_before = service.last_seen_at
+    heard_before, started_before = service.last_seen_at, service.started_at
     # A host that was off may be back with a clock that runs behind: only one process's times are compared.
     newest = service.report_made_at if service.started_at == report.started_at else None
     overtaken = newest is not None and report.made_at <= newest
@@ -93,6 +96,10 @@ def _register(session: Session, report: HostReport, now: datetime) -> datetime |
     if not overtaken:
         service.started_at, service.report_made_at = report.started_at, report.made_at
     session.flush()
+    if known is None:
+        notices.service(session, service, ServiceChange.REGISTERED)
+    elif report.started and started_before != report.started_at:
+        notices.service(session, service, ServiceChange.STARTED)
     return None if overtaken else heard_before
 
 
@@ -119,20 +126,26 @@ def _correct_all(session: Session, host: str, guests: Mapping[str, Guest], heard
 def _correct(session: Session, row: Instance, guest: Guest | None, host: str) -> None:
     """Make an instance at rest say what its host says of the guest."""
     if guest is None:
-        if not _is_lost(row) and _swap(session, row, VmState.ERROR, PowerState.NOSTATE):
+        if not _is_lost(row) and _swap(session, row, VmState.ERROR, PowerState.NOSTATE, f"host {host} has it not"):
             LOG.warning("Instance %s: host %s has no such guest", row.uuid, host)
             fault = Fault(code="GuestNotFound", message=f"host {host} reports no such guest", host=host)
             faults.record(session, row.uuid, None, fault)
     elif guest.power_state is not row.power_state:
         LOG.info("Instance %s: %s on %s, was %s", row.uuid, guest.power_state, host, row.power_state)
-        _swap(session, row, VM_STATE_OF_POWER[guest.power_state], guest.power_state)
+        reason = f"its guest is {guest.power_state} on host {host}"
+        _swap(session, row, VM_STATE_OF_POWER[guest.power_state], guest.power_state, reason)
 
 
-def _swap(session: Session, row: Instance, vm_state: VmState, power_state: PowerState) -> bool:
+def _swap(session: Session, row: Instance, vm_state: VmState, power_state: PowerState, reason: str) -> bool:
     """Change the state of an instance that is still at rest and as it was read; return whether it was."""
+    old = row.vm_state
     unchanged = (Instance.uuid == row.uuid, Instance.task_state.is_(None), Instance.updated_at == row.updated_at)
     swap = update(Instance).where(*unchanged).values(vm_state=vm_state, power_state=power_state, updated_at=utcnow())
-    return bool(session.execute(swap.execution_options(synchronize_session=False)).rowcount)  # type: ignore[attr-defined]
+    if not session.execute(swap.execution_options(synchronize_session=False)).rowcount:  # type: ignore[attr-defined]
+        return False
+    session.refresh(row)
+    notices.instance_updated(session, row, old, reason)
+    return True
 
 
 def _left_behind(session: Session, row: Instance, host: str) -> bool:

@@ -9,6 +9,7 @@ from oslo_db.exception import DBDuplicateEntry
 from sqlalchemy.orm import Session
 
 from minova.compute.rpcapi import ComputeAPI
+from minova.conductor import notices
 from minova.conductor.administration import Administration
 from minova.conductor.engine import Engine
 from minova.conductor.leases import Leases
@@ -21,6 +22,8 @@ from minova.conductor.tasks import Services
 from minova.db import models
 from minova.db.queries import COMPUTE, CONDUCTOR
 from minova.db.session import Database, LostRace
+from minova.notifications.notifier import Notifier
+from minova.notifications.payloads import ServiceChange
 from minova.objects import utcnow
 from minova.rpc.control import ControlEndpoint, LowestVersionEndpoint
 from minova.rpc.rollcall import RollCallAPI
@@ -39,11 +42,16 @@ class ConductorService(Service):
     def __init__(
         self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, database: Database, master: Master
     ) -> None:
-        """Put a conductor together; ``database`` is at its newest revision, and is closed with the service."""
+        """Put a conductor together; ``database`` is at its newest revision, and is closed with the service.
+
+        :raises ConfigurationError: the notifications are configured wrongly.
+        """
         self._conf = conf
         self._database = database
         self._host: str = conf.host
         self._started_at = master.started_at
+        self._notifier = Notifier(conf, f"{CONDUCTOR}:{self._host}")
+        database.publish_to(self._notifier.send)
         queries = Queries(conf, database)
         self._pins = Pins(conf, queries.lowest_version)
         services = Services(conf, ComputeAPI(conf, transport, self._pins), Scheduler(conf))
@@ -64,7 +72,8 @@ class ConductorService(Service):
 
     def start(self) -> None:
         """Register, then serve: whoever lists the services finds this one."""
-        self.heartbeat()
+        self._notifier.start()
+        self._database.write(self._register)
         super().start()
 
     def timers(self) -> Sequence[tuple[float, Callable[[], None]]]:
@@ -107,14 +116,23 @@ class ConductorService(Service):
         self.leases.hand_over()
 
     def close(self) -> None:
-        """Close the database."""
+        """Send the notifications that are left, and close the database."""
+        self._notifier.stop()
         self._database.close()
 
     def reset(self) -> None:
         """Resolve the pins again."""
         self._pins.reset()
 
-    def _beat(self, session: Session) -> None:
+    def _register(self, session: Session) -> None:
+        known = session.get(models.Service, (CONDUCTOR, self._host))
+        started_before = known.started_at if known is not None else None
+        row = self._beat(session)
+        if started_before != self._started_at:
+            # The first of the workers tells of them all.
+            notices.service(session, row, ServiceChange.STARTED if started_before else ServiceChange.REGISTERED)
+
+    def _beat(self, session: Session) -> models.Service:
         row = session.get(models.Service, (CONDUCTOR, self._host))
         if row is None:
             row = models.Service(binary=CONDUCTOR, host=self._host)
@@ -125,3 +143,4 @@ class ConductorService(Service):
         except DBDuplicateEntry:
             # All workers of a new host begin at once.
             raise LostRace from None
+        return row

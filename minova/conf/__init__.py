@@ -6,9 +6,19 @@ from types import ModuleType
 
 from oslo_config import cfg
 
-from minova.conf import base, compute, conductor, embedded, fake, rpc, scheduler, upgrade_levels
+from minova.conf import base, compute, conductor, embedded, fake, notifications, rpc, scheduler, upgrade_levels
 
-GROUPS: tuple[ModuleType, ...] = (base, compute, conductor, embedded, fake, rpc, scheduler, upgrade_levels)
+GROUPS: tuple[ModuleType, ...] = (
+    base,
+    compute,
+    conductor,
+    embedded,
+    fake,
+    notifications,
+    rpc,
+    scheduler,
+    upgrade_levels,
+)
 
 DEFAULT_CONNECTION = "sqlite:///$state_path/minova.sqlite"
 """The embedded default for ``[database] connection``."""

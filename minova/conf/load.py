@@ -13,6 +13,7 @@ from oslo_log import log
 from oslo_messaging import opts as messaging_opts
 from oslo_messaging import transport as messaging_transport
 from oslo_messaging._drivers import impl_rabbit
+from oslo_messaging.notify import notifier as messaging_notifier
 from oslo_reports import opts as report_opts
 from oslo_service import service
 
@@ -37,8 +38,11 @@ QUIET = (
 )
 """The libraries of whose logs only warnings are wanted."""
 
-# minova sends no notifications, Kafka cannot do RPC, and there is no eventlet to open a back door into.
-_MEANINGLESS_SECTIONS = frozenset({"oslo_messaging_kafka", "oslo_messaging_notifications"})
+NOTIFICATION_LOG = "oslo.messaging.notification"
+"""Where the driver ``log`` of the notifications logs."""
+
+# Kafka cannot do RPC, and there is no eventlet to open a back door into.
+_MEANINGLESS_SECTIONS = frozenset({"oslo_messaging_kafka"})
 _MEANINGLESS_OPTIONS = frozenset({"backdoor_port", "backdoor_socket"})
 
 
@@ -49,8 +53,10 @@ def set_defaults() -> None:
     oslo_messaging.set_transport_defaults(PROJECT)
     # What waits in a queue outlives the broker's restart.
     cfg.set_defaults(impl_rabbit.rabbit_opts, rabbit_quorum_queue=True)
+    # None at all means the same, but cannot be shown in the sample.
+    cfg.set_defaults(messaging_notifier._notifier_opts, driver=["noop"])
     cfg.set_defaults(db_options.database_opts, connection=minova_conf.DEFAULT_CONNECTION)
-    log.set_defaults(LOG_FORMAT, [f"{name}=WARNING" for name in QUIET])
+    log.set_defaults(LOG_FORMAT, [*(f"{name}=WARNING" for name in QUIET), f"{NOTIFICATION_LOG}=INFO"])
 
 
 def load(conf: cfg.ConfigOpts, args: list[str], prog: str) -> None:

@@ -7,8 +7,9 @@ import msgspec
 
 from minova import objects
 from minova.db import models
-from minova.objects import WireObject
-from minova.states import HostState
+from minova.notifications import payloads
+from minova.objects import WireObject, utcnow
+from minova.states import HostState, VmState
 
 _Object = TypeVar("_Object", bound=WireObject)
 
@@ -65,3 +66,27 @@ def host(
     """Return a compute host, from its node, its service and the number of its instances."""
     state = service_state(row, now, down_time)
     return _from_row(objects.Host, node, state=state, enabled=row.enabled, draining=row.draining, instances=instances)
+
+
+def action_payload(row: models.Action, instance: models.Instance) -> payloads.InstanceActionPayload:
+    """Return what is told of an action and its instance."""
+    its = ("uuid", "name", "host", "vm_state", "task_state", "power_state", "vcpus", "memory_mb", "disk_gb")
+    about_instance = {name: getattr(instance, name) for name in its}
+    return _from_row(payloads.InstanceActionPayload, row, happened_at=utcnow(), action_id=row.id, **about_instance)
+
+
+def instance_payload(row: models.Instance, old_vm_state: VmState, reason: str) -> payloads.InstanceUpdatePayload:
+    """Return what is told of an instance whose state was changed."""
+    return _from_row(
+        payloads.InstanceUpdatePayload, row, happened_at=utcnow(), old_vm_state=old_vm_state, reason=reason
+    )
+
+
+def migration_payload(row: models.Migration, instance_name: str) -> payloads.MigrationPayload:
+    """Return what is told of a migration."""
+    return _from_row(payloads.MigrationPayload, row, happened_at=utcnow(), instance_name=instance_name)
+
+
+def service_payload(row: models.Service, change: payloads.ServiceChange) -> payloads.ServicePayload:
+    """Return what is told of a service."""
+    return _from_row(payloads.ServicePayload, row, happened_at=utcnow(), change=change)

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
 from minova.exception import DatabaseError
+from minova.notifications.catalogue import Notification
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -30,10 +31,28 @@ _SHUTTING_DOWN = 1053
 """MariaDB's and MySQL's code of a statement that was cut off by the server's end."""
 
 _WRITES = "minova_writes"
+_ANNOUNCED = "minova_announced"
 
 
 class LostRace(Exception):
     """Another transaction changed what this one had read: run it again from its start."""
+
+
+def announce(session: Session, notification: Notification) -> None:
+    """Have a notification sent once the session's transaction is committed; if it is rolled back, it is forgotten."""
+    session.info.setdefault(_ANNOUNCED, []).append(notification)
+
+
+@contextmanager
+def savepoint(session: Session) -> Iterator[None]:
+    """Undo what is done inside, announcements too, if it raises an error."""
+    before = list(session.info.get(_ANNOUNCED, ()))
+    try:
+        with session.begin_nested():
+            yield
+    except BaseException:
+        session.info[_ANNOUNCED] = before
+        raise
 
 
 class Database:
@@ -47,18 +66,28 @@ class Database:
         self.engine = _make_engine(conf)
         self._writers = sessionmaker(self.engine.execution_options(**{_WRITES: True}), expire_on_commit=False)
         self._readers = sessionmaker(self.engine, expire_on_commit=False)
+        self._publish: Callable[[Notification], None] | None = None
+
+    def publish_to(self, publish: Callable[[Notification], None]) -> None:
+        """Hand what transactions have announced to ``publish`` from now on, which neither blocks nor fails."""
+        self._publish = publish
 
     def write(self, work: Callable[Concatenate[Session, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run ``work(session, ...)`` in one transaction, commit it and return its result.
 
         The one place where transactions are retried: after a deadlock, a serialization failure, when another
         transaction was faster (:class:`LostRace`, a stale row, a key that is taken), or when the connection is lost.
-        So ``work`` may run several times, and must do nothing but read and write the database. It may even find its
-        own result there: the answer to a commit can be lost too.
+        So ``work`` may run several times, and must do nothing but read and write the database, and :func:`announce`:
+        only what the run that was committed has announced is published. It may even find its own result there: the
+        answer to a commit can be lost too.
 
         :raises DatabaseError: the database cannot be reached, and was not for half a minute.
         """
-        return persistent(self._write)(work, *args, **kwargs)  # type: ignore[no-any-return]  # oslo.db has no types
+        result, announced = persistent(self._write)(work, *args, **kwargs)
+        if self._publish is not None:
+            for notification in announced:
+                self._publish(notification)
+        return result  # type: ignore[no-any-return]  # oslo.db has no types
 
     @api.wrap_db_retry(  # type: ignore[untyped-decorator]
         max_retries=_MAX_RETRIES,
@@ -71,7 +100,8 @@ class Database:
     )
     def _write(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with self._writers.begin() as session:
-            return work(session, *args, **kwargs)
+            result = work(session, *args, **kwargs)
+        return result, session.info.get(_ANNOUNCED, ())
 
     @contextmanager
     def read(self) -> Iterator[Session]:

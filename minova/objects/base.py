@@ -14,6 +14,9 @@ UUID = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a
 RPCVersion = Annotated[str, msgspec.Meta(pattern=r"^\d{1,9}\.\d{1,9}$")]
 """Such as ``1.2``; all pins are made of these, and one that is none would break them."""
 
+TYPE, VERSION, DATA = "minova.object", "minova.version", "minova.data"
+"""The keys under which an object on the wire has its class name, its version and its fields."""
+
 
 class WireObject(Protocol):
     """A frozen dataclass that may travel: it knows its own version.

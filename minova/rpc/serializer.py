@@ -8,9 +8,10 @@ from oslo_messaging import serializer
 from minova.context import RequestContext
 from minova.exception import InvalidInput
 from minova.objects import WIRE_TYPES
+from minova.objects.base import DATA, TYPE, VERSION
+from minova.objects.wire import to_wire
 
 _TYPES = {wire_type.__name__: wire_type for wire_type in WIRE_TYPES}
-_TYPE, _VERSION, _DATA = "minova.object", "minova.version", "minova.data"
 
 
 class Serializer(serializer.Serializer):  # type: ignore[misc]  # oslo.messaging has no types
@@ -23,7 +24,7 @@ class Serializer(serializer.Serializer):  # type: ignore[misc]  # oslo.messaging
         wire_type = _TYPES.get(type(entity).__name__)
         if wire_type is None or not isinstance(entity, wire_type):
             return entity
-        return {_TYPE: wire_type.__name__, _VERSION: wire_type.VERSION, _DATA: msgspec.to_builtins(entity)}
+        return to_wire(entity)
 
     def deserialize_entity(self, ctxt: RequestContext, entity: Any) -> Any:
         """Return what :meth:`serialize_entity` was given.
@@ -32,7 +33,7 @@ class Serializer(serializer.Serializer):  # type: ignore[misc]  # oslo.messaging
         """
         if isinstance(entity, list):
             return [self.deserialize_entity(ctxt, item) for item in entity]
-        if not isinstance(entity, dict) or _TYPE not in entity:
+        if not isinstance(entity, dict) or TYPE not in entity:
             return entity
         return _to_object(entity)
 
@@ -46,13 +47,13 @@ class Serializer(serializer.Serializer):  # type: ignore[misc]  # oslo.messaging
 
 
 def _to_object(entity: dict[str, Any]) -> Any:
-    name, version = str(entity[_TYPE]), str(entity.get(_VERSION))
+    name, version = str(entity[TYPE]), str(entity.get(VERSION))
     wire_type = _TYPES.get(name)
     if wire_type is None:
         raise InvalidInput(reason=f"the message holds an object of unknown type {name}")
     if version.partition(".")[0] != wire_type.VERSION.partition(".")[0]:
         raise InvalidInput(reason=f"{name} {version} is not compatible with {name} {wire_type.VERSION}")
     try:
-        return msgspec.convert(entity.get(_DATA), wire_type)
+        return msgspec.convert(entity.get(DATA), wire_type)
     except msgspec.ValidationError as error:
         raise InvalidInput(reason=f"the message holds a bad {name}: {error}") from None

@@ -1,4 +1,4 @@
-"""What the RPC interfaces, wire objects and tasks are, in words that change when they change.
+"""What RPC interfaces, wire objects, payloads and tasks are, in words that change when they change.
 
 ``rpc_fingerprints.json`` keeps them for every version that there was. Run as a program, this adds the versions that are
 new; it leaves those that are known alone, because peers of these versions are out there.
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("rpc_fingerprints.json")
 
 Fingerprints = dict[str, dict[str, dict[str, str]]]
-"""Interface, wire object or task to version to its parts and what they are."""
+"""Interface, wire object, payload or task to version to its parts and what they are."""
 
 
 def current() -> Fingerprints:
-    """Return the interfaces, objects and tasks as they are, each with its present version only."""
+    """Return the interfaces, objects, payloads and tasks as they are, each with its present version only."""
     from minova.conductor.tasks import TASKS
+    from minova.notifications.payloads import PAYLOAD_TYPES
     from minova.objects import WIRE_TYPES
     from tests.unit.interfaces import INTERFACES
 
@@ -38,9 +39,9 @@ def current() -> Fingerprints:
         methods = {name: _describe_method(method) for name, method in interface.exposed.items()}
         found[f"interface {interface.name}"] = {interface.history.version: methods}
     for kind in WIRE_TYPES:
-        hints = typing.get_type_hints(kind)
-        parts = {field.name: _describe_type(hints[field.name]) + _describe_default(field) for field in fields(kind)}
-        found[f"object {kind.__name__}"] = {kind.VERSION: parts}
+        found[f"object {kind.__name__}"] = {kind.VERSION: _describe_fields(kind)}
+    for payload in PAYLOAD_TYPES:
+        found[f"payload {payload.__name__}"] = {payload.VERSION: _describe_fields(payload)}
     for verb, task in TASKS.items():
         found[f"task {verb}"] = {task.version: {step.name: _describe_step(task, step) for step in task.steps}}
     return found
@@ -77,6 +78,11 @@ def _describe_step(task: "type[Task]", step: "Step") -> str:
     before = task.steps[index - 1].name if index else "nothing"
     undo = f", undone by {step.undone_by.kind} {step.undone_by.name}" if step.undone_by else ""
     return f"after {before}: {step.kind}{' (pivot)' if step.pivot else ''}{undo}"
+
+
+def _describe_fields(kind: type[Any]) -> dict[str, str]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: _describe_type(hints[field.name]) + _describe_default(field) for field in fields(kind)}
 
 
 def _describe_default(field: "Field[Any]") -> str:

@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 
+from minova.notifications.catalogue import CATALOGUE
 from minova.states import MIGRATION, OPERATIONS, MigrationStatus, TaskState, VmState
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -13,12 +14,29 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_diagrams", DOCS / "generate_diagrams.py")
+    return load("generate_diagrams")
+
+
+def load(name: str) -> ModuleType:
+    """Return a generator's module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_notifications_are_current() -> None:
+    page = load("generate_notifications").render()
+    assert (DOCS / "notifications.md").read_text() == page, "run: tox -e docs-notifications"
+
+
+def test_each_event_has_a_line_and_a_sample() -> None:
+    page = load("generate_notifications").render()
+    for name in CATALOGUE:
+        assert page.count(f"| [`{name}`]") == 1
+        assert page.count(f'"event_type": "{name}"') == 1
 
 
 def test_states_are_current(generator: ModuleType) -> None:

@@ -11,8 +11,8 @@ CURRENT = current()
 
 WHAT_TO_DO = (
     "{name} {version} is not what it was when this version was made: {changes}. Peers of that version are out there. "
-    "Give it a new version (a Release in HISTORY of its rpcapi.py, the VERSION of the wire object, or the version of "
-    "the task), then run: "
+    "Give it a new version (a Release in HISTORY of its rpcapi.py, the VERSION of the object or payload, or the version "
+    "of the task), then run: "
     "python -m tests.unit.fingerprints. If {version} was never committed, delete it from rpc_fingerprints.json instead."
 )
 
@@ -52,7 +52,7 @@ def test_newer_versions_only_add(name: str) -> None:
             assert before.keys() <= after.keys()
 
 
-@pytest.mark.parametrize("name", sorted(name for name in CURRENT if name.startswith("object ")))
+@pytest.mark.parametrize("name", sorted(name for name in CURRENT if name.startswith(("object ", "payload "))))
 def test_added_fields_have_defaults(name: str) -> None:
     """And those that were there keep their types: a peer of the first version neither sends nor knows anything else."""
     versions = committed()[name]

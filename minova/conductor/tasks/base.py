@@ -8,6 +8,7 @@ from oslo_config import cfg
 from sqlalchemy.orm import Session
 
 from minova.compute.rpcapi import ComputeAPI
+from minova.conductor import moves, notices
 from minova.conductor.tasks.step import Step
 from minova.context import RequestContext
 from minova.db import convert, models
@@ -15,7 +16,7 @@ from minova.db.queries import COMPUTE, migration_of
 from minova.exception import HostUnusable, InsufficientResources, InvalidInput, NoGuest, PeerSilent
 from minova.objects import Fault, Instance, Order, utcnow
 from minova.scheduler.scheduler import Scheduler
-from minova.states import MIGRATION, ActionStatus, HostState, MigrationEvent, MigrationStatus, MigrationType, Verb
+from minova.states import ActionStatus, HostState, MigrationEvent, MigrationStatus, MigrationType, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +245,13 @@ class Task:
         row.instance_uuid, row.migration_type = self.instance.uuid, kind
         row.source_host, row.dest_host = left, chosen
         row.status, row.updated_at = MigrationStatus.ACCEPTED, now
+        notices.migration(session, row)
 
     def advance_migration(self, session: Session, event: MigrationEvent) -> None:
         """Write down what happens to the migration; nothing, if it is beyond that already."""
         row = migration_of(session, self.action.id)
         assert row is not None, "it was recorded"
-        row.status, row.updated_at = MIGRATION.get((row.status, event), row.status), utcnow()
+        moves.advance(session, row, event)
 
     def complete_progress(self, session: Session, last: dict[str, Any]) -> None:
         """Write down that nothing remains to be copied; ``last`` is the progress that the source saw last."""

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from minova.db.models import Action, Allocation, ComputeNode
-from minova.db.session import Database, LostRace, persistent
+from minova.db.session import Database, LostRace, announce, persistent, savepoint
 from minova.exception import DatabaseError
+from minova.notifications.catalogue import SERVICE_UPDATE, Notification
+from minova.notifications.payloads import ServicePayload
 from minova.objects import utcnow
 from minova.states import ActionStatus, Verb, VmState
+from tests.unit.examples import example
 from tests.unit.rows import a_node, an_instance
 
 
@@ -208,3 +212,79 @@ def test_what_reads_waits_for_a_server_that_is_away(database: Database, naps: li
 
     assert look() == ["host1"]
     assert len(naps) == len(AWAY)
+
+
+def news(host: str) -> Notification:
+    return Notification(SERVICE_UPDATE, replace(example(ServicePayload), host=host))
+
+
+@pytest.fixture
+def published(database: Database) -> list[str]:
+    """Return the hosts of which something was published, with those that had been stored by then."""
+    seen: list[str] = []
+
+    def publish(notification: Notification) -> None:
+        assert isinstance(notification.payload, ServicePayload)
+        seen.append(notification.payload.host)
+        assert notification.payload.host in hosts(database), "it is not committed yet"
+
+    database.publish_to(publish)
+    return seen
+
+
+def test_what_is_announced_is_published_once_it_is_committed(database: Database, published: list[str]) -> None:
+    def work(session: Session) -> str:
+        for host in ("host2", "host1"):
+            session.add(a_node(host))
+            announce(session, news(host))
+        session.flush()
+        assert published == []
+        return "done"
+
+    assert database.write(work) == "done"
+    assert published == ["host2", "host1"]
+
+
+def test_run_that_was_rolled_back_publishes_nothing(
+    database: Database, published: list[str], naps: list[float]
+) -> None:
+    runs = 0
+
+    def work(session: Session) -> None:
+        nonlocal runs
+        runs += 1
+        session.add(a_node(f"host{runs}"))
+        announce(session, news(f"host{runs}"))
+        if runs < 3:
+            raise LostRace
+
+    database.write(work)
+    assert published == ["host3"]
+
+
+def test_work_that_fails_publishes_nothing(database: Database, published: list[str]) -> None:
+    def work(session: Session) -> None:
+        announce(session, news("host1"))
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        database.write(work)
+    assert published == []
+
+
+def test_part_that_was_rolled_back_publishes_nothing(database: Database, published: list[str]) -> None:
+    def part(session: Session, host: str, *, fails: bool) -> None:
+        with savepoint(session):
+            session.add(a_node(host))
+            announce(session, news(host))
+            if fails:
+                raise KeyError
+
+    def work(session: Session) -> None:
+        part(session, "host1", fails=False)
+        with pytest.raises(KeyError):
+            part(session, "host2", fails=True)
+        part(session, "host3", fails=False)
+
+    database.write(work)
+    assert published == hosts(database) == ["host1", "host3"]
