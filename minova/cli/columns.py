@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cliff.columns import FormattableColumn
 
 from minova.objects import Action, ActionEvent, Fault, Host, Instance, Migration, MigrationProgress, Service
+from minova.objects.base import DATA
 from minova.states import MigrationStatus
+
+if TYPE_CHECKING:
+    from minova.notifications.subscription import Message
 
 T = TypeVar("T")
 Columns = Mapping[str, Callable[[T], object]]
@@ -115,6 +119,31 @@ def lasted_ms(event: ActionEvent) -> float:
 def _milliseconds(difference: timedelta) -> float:
     # Adding zero turns a negative zero into a plain one.
     return round(difference.total_seconds() * 1000, 1) + 0.0
+
+
+def _subject(message: "Message") -> Cell:
+    """Show what a notification is about: the name of the instance, or the service."""
+    data = message.payload.get(DATA, {})
+    service = f"{data['binary']}:{data['host']}" if {"binary", "host"} <= data.keys() else None
+    names = (data.get(key) for key in ("name", "instance_name", "instance_uuid"))
+    return optional(next(filter(None, names), service))
+
+
+def _happened(message: "Message") -> str:
+    """Show when it happened, or failing that when it was sent, in UTC to the second."""
+    moment = str(message.payload.get(DATA, {}).get("happened_at", message.timestamp))
+    return f"{moment[:19].replace(' ', 'T')}Z"
+
+
+def _detail(message: "Message") -> Cell:
+    """Show the one thing of a payload that tells most."""
+    data = message.payload.get(DATA, {})
+    if "source_host" in data:
+        return optional(f"{data['source_host']} → {data.get('dest_host')}")
+    if "exception" in data:
+        return optional(f"{data['exception']}: {data.get('exception_message')}")
+    told = (data.get(key) for key in ("error", "reason", "change", "task_state", "vm_state"))
+    return optional(next(filter(None, told), None))
 
 
 INSTANCE_ROW: Columns[Instance] = {
@@ -242,4 +271,14 @@ SERVICE: Columns[Service] = {
     "rpc_version": lambda item: item.rpc_version,
     "started": lambda item: when(item.started_at),
     "last_seen": lambda item: when(item.last_seen_at),
+}
+
+NOTIFICATION: "Columns[Message]" = {
+    "time": _happened,
+    "priority": lambda item: item.priority.lower(),
+    "event": lambda item: item.event_type,
+    "publisher": lambda item: item.publisher_id,
+    "subject": _subject,
+    "detail": _detail,
+    "payload": lambda item: item.payload,
 }

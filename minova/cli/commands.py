@@ -38,6 +38,7 @@ COMMANDS = {
     "migration force-complete": "migration:ForceComplete",
     "migration list": "migration:List",
     "migration show": "migration:Show",
+    "notifications watch": "notifications:Watch",
     "rpc map": "rpc:Map",
     "rpc ping": "rpc:Ping",
     "rpc reset": "rpc:Reset",

@@ -17,7 +17,7 @@ class CsvFormatter(CSVLister, SingleFormatter):
         self, column_names: Sequence[str], data: Iterable[Sequence[Any]], stdout: TextIO, parsed_args: Namespace
     ) -> None:
         """Write the lines of many objects."""
-        super().emit_list(column_names, [_plain(row) for row in data], stdout, parsed_args)
+        super().emit_list(column_names, (_plain(row) for row in data), stdout, parsed_args)
 
     def emit_one(
         self, column_names: Sequence[str], data: Sequence[Any], stdout: TextIO, parsed_args: Namespace
@@ -33,7 +33,7 @@ class ValueFormatter(value.ValueFormatter):
         self, column_names: Sequence[str], data: Iterable[Sequence[Any]], stdout: TextIO, parsed_args: Namespace
     ) -> None:
         """Write a line for each object."""
-        super().emit_list(column_names, [_plain(row, nothing="-") for row in data], stdout, parsed_args)
+        super().emit_list(column_names, (_plain(row, nothing="-") for row in data), stdout, parsed_args)
 
     def emit_one(
         self, column_names: Sequence[str], data: Sequence[Any], stdout: TextIO, parsed_args: Namespace
