@@ -5,6 +5,7 @@ conductor cannot go on with is none of its business: a newer one will take it ov
 conductors are there, nobody knows.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from oslo_config import cfg
 from sqlalchemy import ColumnElement, String, select, type_coerce, update
 from sqlalchemy.orm import Session
 
-from minova.conductor import faults
+from minova.conductor import faults, notices
 from minova.conductor.tasks import TASKS
 from minova.db import models
+from minova.db.queries import migration_of
 from minova.db.session import Database
-from minova.exception import ActionUnknown
+from minova.exception import ActionUnknown, DatabaseError
 from minova.objects import Fault, utcnow
 from minova.rpc.versions import serves
 from minova.scheduler.scheduler import Scheduler
@@ -133,7 +135,19 @@ class ForeignActions:
         _change(session, moves.where(still_open).values(status=MigrationStatus.ERROR, updated_at=now))
         self._scheduler.release_all(session, uuid, keep=host)
         faults.record(session, uuid, found.id, Fault(code=ActionUnknown.__name__, message=text, host=self._name))
+        _tell(session, found.id)
         LOG.error("Action %s: %s", found.id, text)
+
+
+def _tell(session: Session, action_id: str) -> None:
+    """Tell of the end, unless the rows hold what only another release can read."""
+    with contextlib.suppress(DatabaseError):
+        action = session.get_one(models.Action, action_id)
+        instance = session.get_one(models.Instance, action.instance_uuid)
+        migration = migration_of(session, action_id)
+        if migration is not None and migration.status is MigrationStatus.ERROR:
+            notices.migration(session, migration)
+        notices.action(session, action, instance)
 
 
 def _change(session: Session, statement: Any) -> int:

@@ -11,8 +11,8 @@ CURRENT = current()
 
 WHAT_TO_DO = (
     "{name} {version} is not what it was when this version was made: {changes}. Peers of that version are out there. "
-    "Give it a new version (a Release in HISTORY of its rpcapi.py, the VERSION of the object or payload, or the version "
-    "of the task), then run: "
+    "Give it a new version (a Release in HISTORY of its rpcapi.py, the VERSION of the object or payload, or the "
+    "version of the task), then run: "
     "python -m tests.unit.fingerprints. If {version} was never committed, delete it from rpc_fingerprints.json instead."
 )
 

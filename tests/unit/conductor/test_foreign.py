@@ -15,6 +15,7 @@ from minova.conductor.migrations import Migrations
 from minova.conductor.tasks import TASKS
 from minova.db import models
 from minova.exception import ActionUnknown, DatabaseError
+from minova.notifications.catalogue import Notification
 from minova.objects import MigrationProgress, Order, Outcome, Result, utcnow
 from minova.states import ActionStatus, MigrationEvent, MigrationStatus, Verb, VmState
 from tests.unit.conductor.rig import Rig
@@ -202,6 +203,8 @@ def test_what_nobody_takes_for_long_ends_and_the_operator_is_told(
     rig: Rig, leases: Leases, order: Order, make_foreign: Break
 ) -> None:
     make_foreign(rig, order.action_id)
+    told: list[Notification] = []
+    rig.database.publish_to(told.append)
     rig.change(models.Service, ("minova-compute", "host1"), rpc_version="1.2")
     rig.database.write(lambda session: session.execute(*expired(order.action_id, seconds=301)))
     sequence = stored(rig, order.action_id).sequence
@@ -213,6 +216,9 @@ def test_what_nobody_takes_for_long_ends_and_the_operator_is_told(
     assert rig.migration.status is MigrationStatus.ERROR
     assert rig.rooms() == ["host1"], "the instance keeps its room where it lives, and no other"
     assert rig.faults() == [("ActionUnknown", ended.error)]
+    # What cannot be read cannot be told.
+    events = [] if make_foreign is another_verb else ["migration.error", "instance.live_migration.error"]
+    assert [each.event_type for each in told] == events
     leases.sweep()
     assert stored(rig, order.action_id) == ended
 
