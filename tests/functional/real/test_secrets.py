@@ -1,0 +1,62 @@
+"""No password in a URL gets into a log, an output or an error, whatever goes wrong."""
+
+import itertools
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.services.database import PASSWORD
+from tests.fixtures.site import BIN, Site
+
+WRONG = "hunter2"
+
+
+def logged(site: Site) -> str:
+    """Return everything that daemons and commands have logged."""
+    files = itertools.chain(site.folder.glob("*.log"), (site.folder / "xdg").rglob("*.log"))
+    return "".join(file.read_text() for file in files)
+
+
+def test_debug_logs_hold_no_password(make_site: Callable[..., Site]) -> None:
+    site = make_site("[DEFAULT]\ndebug = true\n")
+    site.add_conductor()
+    site.add_compute("host1")
+    site.wait_until_up()
+    shown = [site.manage("instance", "boot", "vm"), site.manage("rpc", "ping", "--all"), site.manage("rpc", "versions")]
+    assert PASSWORD not in str(shown)
+    assert " DEBUG " in logged(site)
+    assert PASSWORD not in logged(site)
+
+
+def run(binary: str, config: Path) -> subprocess.CompletedProcess[str]:
+    args = {"minova-manage": ["service", "list"]}.get(binary, [])
+    command = [BIN / binary, "--config-file", config, *args]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("binary", "section", "option", "port"),
+    [
+        ("minova-manage", "DEFAULT", "transport_url", ""),
+        ("minova-manage", "DEFAULT", "transport_url", "1"),
+        ("minova-conductor", "database", "connection", "1"),
+    ],
+)
+def test_refusals_hold_no_password(site: Site, binary: str, section: str, option: str, port: str) -> None:
+    """The broker refuses a password, nobody listens on the broker's or on the database's port."""
+    text = site.config.read_text()
+    right = next(line.partition(" = ")[2] for line in text.splitlines() if line.startswith(f"{option} ="))
+    wrong = right.replace(PASSWORD, WRONG)
+    if port:
+        address, _colon, rest = wrong.rpartition(":")
+        wrong = f"{address}:{port}/{rest.partition('/')[2]}"
+    config = site.folder / "wrong.conf"
+    config.write_text(text.replace(right, wrong) + "[DEFAULT]\ndebug = true\nhost = other\n")
+    ended = run(binary, config)
+    assert ended.returncode == 1
+    assert WRONG not in ended.stdout + ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"{binary}: error: ")
+    assert "Traceback" not in ended.stderr
