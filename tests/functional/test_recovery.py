@@ -310,7 +310,7 @@ def test_doubled_report_changes_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatc
     arrive = lose_reports(compute)
     action = lab.api.stop_instance(lab.ctxt, "vm")
     wait_for_outcome(compute)
-    [outcome] = compute._outbox._pending
+    [(_ctxt, outcome)] = compute._outbox._pending
     arrive()
     ended = lab.succeed(action)
     events = lab.api.list_action_events(lab.ctxt, action.id)
