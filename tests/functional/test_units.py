@@ -52,5 +52,6 @@ def test_unit_waits_for_readiness_that_the_master_tells(unit: Path) -> None:
     assert (service(unit)["Type"], service(unit)["NotifyAccess"]) == ("notify", "main")
 
 
-def test_guests_outlive_their_compute() -> None:
-    assert service(UNITS[0])["KillMode"] == "process"
+@every_unit
+def test_worker_that_hangs_is_not_left_beside_its_successor(unit: Path) -> None:
+    assert service(unit)["KillMode"] == "mixed"
