@@ -8,6 +8,8 @@ import pytest
 from minova.cli.connection import Connection
 from minova.objects import Action, BootRequest, MigrationOptions
 from minova.states import Verb
+from tests.fixtures.services.database import DatabaseServer
+from tests.fixtures.services.rabbitmq import RabbitMQ
 from tests.fixtures.services.services import Services
 from tests.fixtures.site import Site
 
@@ -67,9 +69,25 @@ class Load:
             assert self._site.succeed(action.id).verb is verb
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["restarted", "killed"])
-def test_200_operations_survive_a_restart_of_the_broker_and_of_the_database(
-    site: Site, services: Services, kill: bool
+def _restart(server: RabbitMQ | DatabaseServer) -> None:
+    server.restart()
+
+
+def _kill(server: RabbitMQ | DatabaseServer) -> None:
+    server.restart(kill=True)
+
+
+def _cut_off(server: RabbitMQ | DatabaseServer) -> None:
+    server.cut_connections()
+
+
+@pytest.mark.parametrize(
+    ("database", "disturb"),
+    [("postgresql", _restart), ("mariadb", _kill), ("postgresql", _cut_off)],
+    ids=["postgresql restarted", "mariadb killed", "postgresql cut off"],
+)
+def test_200_operations_while_broker_and_database_are_disturbed(
+    site: Site, services: Services, database: str, disturb: Callable[[RabbitMQ | DatabaseServer], None]
 ) -> None:
     site.add_conductor("control2")
     site.wait_until_up()
@@ -77,9 +95,9 @@ def test_200_operations_survive_a_restart_of_the_broker_and_of_the_database(
         load = Load(site, connection)
         lives = [pool.submit(load.run, f"vm{number}") for number in range(INSTANCES)]
         load.wait_for(40)
-        services.rabbitmq.restart(kill=kill)
+        disturb(services.rabbitmq)
         load.wait_for(100)
-        services.postgresql.restart(kill=kill)
+        disturb(services.server(database))
         for life in lives:
             life.result()
     assert len(set(load.submitted)) == INSTANCES * len(LIFE) == 200

@@ -1,13 +1,15 @@
 """The namespace that every service serves."""
 
 import os
+import ssl
 from importlib.metadata import version as installed_version
 
 import pytest
 from oslo_config import cfg
+from oslo_messaging import MessageDeliveryFailure
 
 from minova.context import RequestContext
-from minova.exception import PeerSilent
+from minova.exception import BrokerUnreachable, PeerSilent
 from minova.objects import Pin, Task, utcnow
 from minova.rpc.control import ControlAPI, ControlEndpoint, LowestVersionEndpoint
 from minova.rpc.rollcall import RollCall, RollCallAPI
@@ -120,3 +122,18 @@ def test_a_process_without_a_database_pins_by_it(conf: cfg.ConfigOpts, loopback:
     pin = Pins(conf, api.lowest).pin("compute", "1.2")
     assert (pin.version, pin.reason) == ("1.1", "host host2")
     assert Pins(conf, api.lowest).pin("conductor", "1.0").reason == "no live service is known"
+
+
+def test_certificate_that_is_refused_is_told(loopback: Loopback, ctxt: RequestContext) -> None:
+    refused = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    refused.verify_message = "unable to get local issuer certificate"
+
+    def send(*_args: object, **_more: object) -> None:
+        raise MessageDeliveryFailure("to amqp://minova:secret@broker") from refused
+
+    loopback.send = send  # type: ignore[method-assign]
+    with pytest.raises(BrokerUnreachable) as error:
+        ControlAPI(loopback.conf, loopback.transport, "conductor").reach_broker(ctxt)
+    assert "its certificate is refused: unable to get local issuer certificate" in error.value.message
+    assert "ssl_ca_file" in error.value.message
+    assert "secret" not in error.value.message
