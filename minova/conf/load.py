@@ -12,13 +12,14 @@ from oslo_log import _options as log_options
 from oslo_log import log
 from oslo_messaging import opts as messaging_opts
 from oslo_messaging import transport as messaging_transport
-from oslo_messaging._drivers import impl_rabbit
+from oslo_messaging._drivers import amqp, impl_rabbit
 from oslo_messaging.notify import notifier as messaging_notifier
 from oslo_reports import opts as report_opts
 from oslo_service import service
 
 from minova import conf as minova_conf
 from minova.conf import check
+from minova.conf.advice import DATABASE, RABBIT, advise
 from minova.exception import ConfigurationError
 
 PROJECT = "minova"
@@ -51,11 +52,12 @@ def set_defaults() -> None:
     # oslo.messaging has a function for its exchange, none for its URL.
     cfg.set_defaults(messaging_transport._transport_opts, transport_url="fake://")
     oslo_messaging.set_transport_defaults(PROJECT)
-    # What waits in a queue outlives the broker's restart.
     cfg.set_defaults(impl_rabbit.rabbit_opts, rabbit_quorum_queue=True)
+    advise((*impl_rabbit.rabbit_opts, *amqp.amqp_opts), RABBIT)
     # None at all means the same, but cannot be shown in the sample.
     cfg.set_defaults(messaging_notifier._notifier_opts, driver=["noop"])
     cfg.set_defaults(db_options.database_opts, connection=minova_conf.DEFAULT_CONNECTION)
+    advise(db_options.database_opts, DATABASE)
     log.set_defaults(LOG_FORMAT, [*(f"{name}=WARNING" for name in QUIET), f"{NOTIFICATION_LOG}=INFO"])
 
 
