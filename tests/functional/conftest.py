@@ -14,7 +14,7 @@ from oslo_messaging._drivers import impl_fake
 from minova.conf import load
 from tests.fixtures.gate import Gate
 from tests.fixtures.lab import Lab, wait_until
-from tests.fixtures.services.services import Services
+from tests.fixtures.services.services import DATABASES, SQLITE, Services
 
 
 @pytest.fixture(scope="session")
@@ -27,15 +27,32 @@ def services() -> Iterator[Services]:
         services.stop()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that are marked ``every_database`` on the servers too."""
+    if metafunc.definition.get_closest_marker("every_database") is not None:
+        servers = [pytest.param(kind, marks=pytest.mark.real) for kind in DATABASES if kind != SQLITE]
+        metafunc.parametrize("database", [SQLITE, *servers])
+
+
 @pytest.fixture
-def conf(tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
+def database() -> str:
+    """The kind of database; a test that wants several parametrizes this."""
+    return SQLITE
+
+
+@pytest.fixture
+def conf(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> Iterator[cfg.ConfigOpts]:
     """The one global configuration, with a state path of its own and little patience."""
     file = tmp_path / "minova.conf"
+    default = f"sqlite:///{tmp_path}/state/minova.sqlite"
+    connection = default if database == SQLITE else request.getfixturevalue("services").database(database).connection()
     file.write_text(
         f"""
 [DEFAULT]
 state_path = {tmp_path}/state
 report_interval = 1
+[database]
+connection = {connection}
 [conductor]
 lease = 2
 sweep_interval = 0.2

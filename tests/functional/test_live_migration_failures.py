@@ -30,6 +30,8 @@ from tests.fixtures.moves import (
     wait_for_status,
 )
 
+pytestmark = pytest.mark.every_database
+
 
 def assert_nothing_has_moved(lab: Lab, name: str = "vm", state: VmState = VmState.ACTIVE) -> None:
     """Check that an instance is as it was on host1, where its guest runs."""

@@ -26,6 +26,8 @@ from tests.fixtures.gate import Gate
 from tests.fixtures.lab import Lab, wait_until
 from tests.fixtures.moves import compute_api, converge, hosts_of, live_migrate, start_endless
 
+pytestmark = pytest.mark.every_database
+
 NEVER = 3600
 """A lease, in seconds, that does not run out during a test."""
 
