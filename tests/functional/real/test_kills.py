@@ -9,6 +9,8 @@ from tests.fixtures.services.services import DATABASES
 from tests.fixtures.site import Site
 
 # A live migration of an instance copies for two seconds, and an operation takes half of one: time to be killed in.
+# One of BIG memory copies for a minute, which is more than a busy machine needs to get something else done.
+BIG = 8192
 SLOW = """
 [fake]
 operation_time = 0.5
@@ -29,15 +31,15 @@ def slow_site(make_site: Callable[..., Site]) -> Site:
     return made
 
 
-def _begin_migration(site: Site) -> str:
-    action: str = site.manage("instance", "live-migrate", "web", "--no-wait")["id"]
+def _begin_migration(site: Site, name: str = "web") -> str:
+    action: str = site.manage("instance", "live-migrate", name, "--no-wait")["id"]
     site.wait_for_step(action, "migrate")
     return action
 
 
-def _assert_on(site: Site, host: str) -> None:
-    web = site.manage("instance", "show", "web")
-    assert (web["host"], web["state"], web["power"]) == (host, "active", "running")
+def _assert_on(site: Site, host: str, name: str = "web") -> None:
+    shown = site.manage("instance", "show", name)
+    assert (shown["host"], shown["state"], shown["power"]) == (host, "active", "running")
 
 
 @pytest.mark.parametrize("database", DATABASES)
@@ -66,15 +68,17 @@ def test_everyone_is_killed_in_turn(slow_site: Site) -> None:
     site.succeed(action)
     site.wait_until_up(site.daemon("host2"))
 
-    assert site.manage("action", "cancel", _begin_migration(site))["status"] == "cancelled"
-    _assert_on(site, "host2")
+    site.manage("instance", "boot", "big", "--host", "host2", "--memory", str(BIG))
+    assert site.manage("action", "cancel", _begin_migration(site, "big"))["status"] == "cancelled"
+    _assert_on(site, "host2", "big")
 
-    action = _begin_migration(site)
+    action = _begin_migration(site, "big")
     site.lose_host("host2")
     site.manage("service", "force-down", "host2")
     assert site.end_of(action).status is not ActionStatus.SUCCEEDED
     site.wait_for_silence("host2")
-    assert site.manage("instance", "evacuate", "web")["host"] == "host1"
+    for name in ("web", "big"):
+        assert site.manage("instance", "evacuate", name)["host"] == "host1"
 
 
 def test_workers_are_killed_in_a_boot_and_in_a_live_migration(slow_site: Site) -> None:
