@@ -54,9 +54,13 @@ def one_line(text: str) -> str:
     return mask(" ".join(text.split()))
 
 
+_IN_AUTHORITY = re.compile(r"://[^\s/]*@")
+_IN_QUERY = re.compile(r"([?&][^\s=&]*(?:pass|secret|token)[^\s=&]*=)[^\s&]*", re.IGNORECASE)
+
+
 def mask(text: str) -> str:
-    """Return a text without the user and password of any URL in it."""
-    return re.sub(r"://[^\s/]*@", "://***@", text)
+    """Return a text without the user and password of any URL in it, and without the secrets in its query."""
+    return _IN_QUERY.sub(r"\1***", _IN_AUTHORITY.sub("://***@", text))
 
 
 def _index(opts: Sequence[tuple[str, list[cfg.Opt]]]) -> Known:

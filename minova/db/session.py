@@ -16,6 +16,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
+from minova.conf.check import mask
 from minova.exception import DatabaseError
 from minova.notifications.catalogue import Notification
 
@@ -158,7 +159,7 @@ def _first_line(error: Exception) -> str:
 
 def unusable(url: sqlalchemy.URL, error: Exception) -> DatabaseError:
     """Return what to tell of an error that a library met; without the password of ``url``."""
-    return DatabaseError(reason=f"{url.render_as_string(hide_password=True)}: {_first_line(error)}")
+    return DatabaseError(reason=f"{mask(url.render_as_string())}: {_first_line(error)}")
 
 
 def _make_engine(conf: cfg.ConfigOpts) -> sqlalchemy.Engine:

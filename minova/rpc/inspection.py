@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 _LONGEST_NAME = 100
+_LONGEST_USER = 255
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _VERSION = re.compile(r"\d{1,9}\.\d{1,9}", re.ASCII)
 
 
@@ -17,15 +19,17 @@ class MessageRefused(Exception):
     """A message that no client of minova's sends; its text says what is wrong with it."""
 
 
-def check_message(message: Mapping[str, Any], client_timeout: object, max_size: int) -> None:
+def check_message(message: Mapping[str, Any], ctxt: Mapping[str, Any], client_timeout: object, max_size: int) -> None:
     """Check what oslo.messaging takes on trust.
 
+    :param ctxt: the context that came with it, which gets into the log and the database.
     :param client_timeout: after how many seconds of silence the caller gives up; 0 or None: it does not say.
     :param max_size: how many bytes of JSON a message may have.
     :raises MessageRefused: the message is too large, or its parts have wrong types.
     """
     _check_size(message, max_size)
     _check_values(message)
+    _check_context(ctxt)
     method = message.get("method")
     if not isinstance(method, str) or not method.isidentifier() or len(method) > _LONGEST_NAME:
         raise MessageRefused(f"its method is {_shown(method)}, not a name")
@@ -68,6 +72,14 @@ def _check_size(message: Mapping[str, Any], max_size: int) -> None:
         raise MessageRefused(f"it is no proper JSON: {error}") from None
     if size > max_size:
         raise MessageRefused(f"it has {size} bytes, and [rpc] max_message_size is {max_size}")
+
+
+def _check_context(ctxt: Mapping[str, Any]) -> None:
+    request_id, user = ctxt.get("request_id"), ctxt.get("user", "")
+    if request_id is not None and not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
+        raise MessageRefused(f"its request id is {_shown(request_id)}, not such as req-…")
+    if not isinstance(user, str) or len(user) > _LONGEST_USER or not user.isprintable():
+        raise MessageRefused(f"its user is {_shown(user)}, not a name")
 
 
 def _check_values(value: object) -> None:

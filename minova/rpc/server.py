@@ -57,7 +57,7 @@ class Dispatcher(dispatcher.RPCDispatcher):  # type: ignore[misc]  # oslo.messag
     def dispatch(self, incoming: Any) -> Any:
         """Run the endpoint's method for one message and return its result."""
         try:
-            check_message(incoming.message, incoming.client_timeout, self._max_size)
+            check_message(incoming.message, incoming.ctxt, incoming.client_timeout, self._max_size)
             self._require_served(incoming.message)
         except MessageRefused as error:
             self._refuse(error)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
+from minova.conf.check import mask
 from minova.conf.load import load, reload, setup_logging
 from minova.context import RequestContext
 from minova.exception import ConfigurationError
@@ -380,3 +381,21 @@ def test_log_that_cannot_be_written(conf: cfg.ConfigOpts, root_logger: logging.L
     load(conf, [f"--config-file={write('[DEFAULT]', line)}"], PROG)
     with pytest.raises(ConfigurationError, match=r"cannot log: .*(nosuch|facility)"):
         setup_logging(conf, file=None, debug=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("at rabbit://user:secret@b1:5672,user:secret@b2/ now", "at rabbit://***@b2/ now"),
+        ("postgresql+psycopg2://minova:secret@db/minova", "postgresql+psycopg2://***@db/minova"),
+        (
+            "postgresql://minova@/minova?host=/run&password=secret&sslmode=require",
+            "postgresql://***@/minova?host=/run&password=***&sslmode=require",
+        ),
+        ("mysql://db/minova?ssl_key_passphrase=secret", "mysql://db/minova?ssl_key_passphrase=***"),
+        ("x://h/?sslPassword=secret, and more", "x://h/?sslPassword=*** and more"),
+        ("no url, password=plain", "no url, password=plain"),
+    ],
+)
+def test_urls_are_shown_without_their_secrets(text: str, masked: str) -> None:
+    assert mask(text) == masked

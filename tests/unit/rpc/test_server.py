@@ -196,6 +196,35 @@ def test_what_no_client_sends_is_refused_with_one_line(
     assert endpoint.called == []
 
 
+@pytest.mark.parametrize(
+    "ctxt",
+    [
+        {"request_id": "req-1\nCRITICAL forged"},
+        {"request_id": "x" * 65},
+        {"request_id": ""},
+        {"request_id": {"a": 1}},
+        {"user": "x" * 256},
+        {"user": "nul\0"},
+        {"user": "two\nlines"},
+        {"user": None},
+    ],
+    ids=str,
+)
+def test_context_that_no_client_sends_is_refused(
+    served: Dispatcher, endpoint: Endpoint, caplog: pytest.LogCaptureFixture, ctxt: dict[str, Any]
+) -> None:
+    message = Incoming(ctxt, {"method": "work", "args": {}, "version": "1.0"})
+    assert isinstance(dispatch_error(served, message), InvalidInput)
+    assert caplog.text.count("\n") == 1
+    assert endpoint.called == []
+
+
+@pytest.mark.parametrize("ctxt", [{}, {"request_id": None, "user": ""}, {"request_id": "req-1", "user": "Zoë B."}])
+def test_context_may_say_little(served: Dispatcher, endpoint: Endpoint, ctxt: dict[str, Any]) -> None:
+    served.dispatch(Incoming(ctxt, {"method": "work", "args": {}, "version": "1.0"}))
+    assert endpoint.called == ["work"]
+
+
 def test_nobody_makes_a_line_of_his_own_in_the_log(
     served: Dispatcher, ctxt: RequestContext, caplog: pytest.LogCaptureFixture
 ) -> None:
