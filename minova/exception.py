@@ -280,10 +280,11 @@ class BrokerUnreachable(MinovaError):
     """The broker of ``transport_url`` cannot be reached."""
 
     reason: str
+    option: str
 
     @property
     def message(self) -> str:
-        return f"the broker cannot be reached ({self.reason}): does it run, and is [DEFAULT] transport_url right?"
+        return f"the broker cannot be reached ({self.reason}): does it run, and is {self.option} right?"
 
 
 @dataclass(eq=False, kw_only=True)

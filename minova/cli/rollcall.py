@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from minova.cli.columns import Cell, Columns, duration, optional
-from minova.objects import Pin, Presence, Service, utcnow
+from minova.exception import PeerSilent
+from minova.objects import Pin, Presence, utcnow
 from minova.states import HostState
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def call_roll(connection: "Connection", seconds: float) -> tuple[list[Called], i
     :param seconds: how long to wait for answers; not so long, if all that are up have given theirs.
     :returns: who answered and, last, which services that are up did not; and the number of these.
     """
-    up = [each for each in connection.conductor.list_services(connection.ctxt) if each.state is HostState.UP]
     with connection.roll_call() as roll:
         for topic in TOPICS:
             connection.control(topic).announce(connection.ctxt, roll.round_id)
+        up = _expected(connection)
         answers = roll.collect(lambda answers: not _missing(up, answers), seconds)
     called = [
         Called(binary=each.presence.service, host=each.presence.host, presence=each.presence, seconds=each.seconds)
@@ -45,17 +46,26 @@ def call_roll(connection: "Connection", seconds: float) -> tuple[list[Called], i
     return sorted(called, key=lambda each: (each.binary, each.host)) + silent, len(silent)
 
 
+def _expected(connection: "Connection") -> list[tuple[str, str]]:
+    """Return (binary, host) of the services that are up; if no conductor can tell, that one conductor should be."""
+    try:
+        services = connection.conductor.list_services(connection.ctxt)
+    except PeerSilent:
+        return [("minova-conductor", "any")]
+    return [(each.binary, each.host) for each in services if each.state is HostState.UP]
+
+
 def pins_cell(pins: Sequence[Pin]) -> Cell:
     """Show pins, with the reason of each."""
     text = "\n".join(f"{pin.topic} {pin.version}: {pin.reason}" for pin in pins)
     return Cell([asdict(pin) for pin in pins], text or "-")
 
 
-def _missing(up: Sequence[Service], answers: Sequence["Answer"]) -> Counter[tuple[str, str]]:
+def _missing(up: Sequence[tuple[str, str]], answers: Sequence["Answer"]) -> Counter[tuple[str, str]]:
     """Return how many processes of which services have not answered, as far as the others of their host tell."""
     there = Counter((each.presence.service, each.presence.host) for each in answers)
     workers = {(each.presence.service, each.presence.host): each.presence.workers for each in answers}
-    return Counter({key: workers.get(key, 1) for key in ((each.binary, each.host) for each in up)}) - there
+    return Counter({key: workers.get(key, 1) for key in up}) - there
 
 
 def _answer(called: Called) -> Cell:

@@ -87,6 +87,9 @@ class Waiter:
             raise
 
     def _follow(self, action: Action) -> Action:
+        # Here, for --help does without it.
+        from oslo_messaging import MessagingException
+
         delay, silent = FIRST_DELAY, False
         migration: Migration | None = None
         while action.status in OPEN_ACTION:
@@ -97,9 +100,10 @@ class Waiter:
                 action = self._conductor.get_action(self._ctxt, action.id)
                 migration = self._migration(action)
                 silent = False
-            except PeerSilent as error:
+            except (PeerSilent, MessagingException) as error:
                 if not silent:
-                    self._progress.say(f"{error.message}; still waiting for action {action.id}")
+                    told = error.message if isinstance(error, PeerSilent) else "the broker is away"
+                    self._progress.say(f"{told}; still waiting for action {action.id}")
                 silent = True
         return action
 

@@ -51,7 +51,8 @@ def get_transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
         return oslo_messaging.get_notification_transport(conf)
     except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure, ValueError) as error:
         # The error quotes the URL, and the URL may hold a password.
-        reason = f"[{GROUP}] transport_url cannot be used ({type(error).__name__})"
+        option = f"[{GROUP}] transport_url" if conf[GROUP].transport_url else "[DEFAULT] transport_url"
+        reason = f"{option} cannot be used ({type(error).__name__})"
         raise ConfigurationError(reason=f"{reason}; it looks like rabbit://user:pass@host:5672/") from None
 
 

@@ -14,6 +14,7 @@ from kombu.mixins import ConsumerMixin
 from oslo_config import cfg
 from oslo_messaging._drivers.common import PURPOSE_SEND
 
+from minova.broker import why_unreachable
 from minova.exception import BrokerUnreachable, ConfigurationError
 from minova.notifications.catalogue import Priority
 from minova.notifications.notifier import BROKER, GROUP, check, get_transport
@@ -129,7 +130,7 @@ def _reach(conf: cfg.ConfigOpts) -> _Broker:
             )
             return _Broker(ours.connection.clone(), exchange)
     except Exception as error:
-        # The driver raises its library's errors; some quote the URL, and the URL may hold a password.
-        raise BrokerUnreachable(reason=type(error.__cause__ or error).__name__) from None
+        option = f"[{GROUP}] transport_url" if conf[GROUP].transport_url else "[DEFAULT] transport_url"
+        raise BrokerUnreachable(reason=why_unreachable(error), option=option) from None
     finally:
         transport.cleanup()

@@ -1,7 +1,6 @@
 """The namespace ``control``, which every service serves: is it there, what does it speak, what does it do now."""
 
 import os
-import ssl
 import time
 from collections.abc import Callable
 from importlib.metadata import version as installed_version
@@ -9,6 +8,7 @@ from importlib.metadata import version as installed_version
 import oslo_messaging
 from oslo_config import cfg
 
+from minova.broker import why_unreachable
 from minova.context import RequestContext, service_context
 from minova.exception import BrokerUnreachable
 from minova.objects import Activity, Pin, Pong, Presence, ServiceVersions, Task
@@ -140,7 +140,7 @@ class ControlAPI(RPCAPI):
         try:
             self._client.prepare(version=self.HISTORY.since["ping"], retry=0).cast(ctxt, "ping")
         except Exception as error:
-            raise BrokerUnreachable(reason=_why_unreachable(error.__cause__ or error)) from None
+            raise BrokerUnreachable(reason=why_unreachable(error), option="[DEFAULT] transport_url") from None
 
     def get_versions(self, ctxt: RequestContext, host: str | None) -> ServiceVersions:
         """Call :meth:`ControlEndpoint.get_versions`."""
@@ -169,10 +169,3 @@ class ControlAPI(RPCAPI):
         """Serve as :data:`~minova.rpc.versions.LowestVersion` to a process that has no database."""
         pin = self.get_lowest_version(service_context(), topic)
         return (pin.version, pin.reason) if pin else None
-
-
-def _why_unreachable(error: BaseException) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is refused: {error.verify_message}; see [oslo_messaging_rabbit] ssl_ca_file"
-    # Each driver raises its own library's errors; some quote the URL, and the URL may hold a password.
-    return type(error).__name__

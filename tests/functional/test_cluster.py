@@ -41,7 +41,7 @@ def free_ports(count: int) -> int:
 class Run:
     """One ``make cluster``, and what it has said."""
 
-    def __init__(self, folder: Path, port: int, *more: str, **env: str) -> None:
+    def __init__(self, folder: Path, port: int | str, *more: str, **env: str) -> None:
         self.folder = folder
         self._output = folder.with_name(f"{folder.name}.out")
         command = [sys.executable, "-m", "tools.cluster", f"--folder={folder}", f"--port={port}", *more]
@@ -137,15 +137,27 @@ def test_cluster_that_was_killed_is_cleaned_up_by_the_next(cluster: Cluster) -> 
     first.process.kill()
     first.process.wait()
     left = first.members()
+    (first.folder / "local.conf").write_text("[upgrade_levels]\ncompute = 1.0\n")
     second = cluster("--database=sqlite")
     second.wait_until_up()
     assert "ended what an earlier cluster had left" in second.said
     assert left
     assert not any(each.is_running() for each in left)
     assert second.manage("instance", "list", "-f", "value", "-c", "name", "-c", "state").split() == ["web", "active"]
-    second.process.terminate()
+    assert "[upgrade_levels] compute = 1.0" in second.manage("rpc", "versions"), "local.conf does not count"
+    # The terminal is closed.
+    second.process.send_signal(signal.SIGHUP)
     assert second.end() == 0
     assert second.members() == []
+
+
+@pytest.mark.parametrize("port", ["0", "80", "-5", "65533", "70000", "http"])
+def test_port_that_cannot_be_is_refused(folder: Path, port: str) -> None:
+    run = Run(folder, port)
+    assert run.end() == 2
+    last = run.said.splitlines()[-1]
+    assert f"PORT={port}: choose the first of 4 ports, from 1024 to 65532" in last
+    assert "Traceback" not in run.said
 
 
 def test_port_that_is_taken_is_named(cluster: Cluster, folder: Path) -> None:

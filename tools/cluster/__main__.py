@@ -1,4 +1,4 @@
-"""Start the cluster, say how to talk to it, and stop it again at Ctrl-C or SIGTERM."""
+"""Start the cluster, say how to talk to it, and stop it again when that is wanted."""
 
 import argparse
 import os
@@ -17,7 +17,9 @@ from tools.cluster.processes import ClusterError, end_all, environment, require_
 from tools.cluster.services import PostgreSQL, RabbitMQ
 
 PROCFILE = Path(__file__).with_name("Procfile")
-PORT = 45670
+PORT, PORTS = 45670, 4
+STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, a service manager, and a terminal that is closed."""
 DATABASES = ("postgresql", "sqlite")
 
 
@@ -32,6 +34,7 @@ class Cluster:
         """Prepare a cluster. :raises ClusterError: a package is not installed."""
         self.folder = folder
         self.conf = folder / "minova.conf"
+        self.local = folder / "local.conf"
         self.logs = folder / "log"
         self._state = folder / database
         for path in (self.logs, self._state):
@@ -62,9 +65,12 @@ class Cluster:
     def _configure(self) -> None:
         connection = self._database.url if self._database else f"sqlite:///{self._state}/minova.sqlite"
         self.conf.touch(mode=0o600)
+        self.local.touch(mode=0o600)
         self.conf.write_text(
+            f"# Written anew at each start. Options of your own: {self.local}\n"
             f"[DEFAULT]\ntransport_url = {self._broker.url}\nstate_path = {self._state}\nuse_stderr = true\n"
             f"[database]\nconnection = {connection}\n"
+            f"{self.local.read_text()}"
         )
 
     def _secret(self) -> str:
@@ -82,8 +88,9 @@ class Cluster:
         return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def _is_up(self) -> bool:
-        rows = self._manage("host", "list", "--format", "value", "--column", "state", check=False)
-        return rows.split() == ["up", "up"]
+        rows = self._manage("host", "list", "--format", "value", "--column", "host", "--column", "state", check=False)
+        # Somebody may have added others.
+        return {"host1 up", "host2 up"} <= set(rows.splitlines())
 
     def _manage(self, *words: str, check: bool = True) -> str:
         program = Path(sys.executable).with_name("minova-manage")
@@ -101,8 +108,16 @@ class Cluster:
             f"    {command} instance boot web --vcpus 1 --memory 256 --disk 1\n"
             f"    {command} instance live-migrate web\n"
             f"    {command} service list\n\n"
+            f"  Options of your own, for the next start: {self.local}\n"
             f"  Logs: {self.logs}    Stop: Ctrl-C\n"
         )
+
+
+def _first_port(text: str) -> int:
+    highest = 65535 - PORTS + 1
+    if not text.isdecimal() or not 1024 <= int(text) <= highest:
+        raise argparse.ArgumentTypeError(f"PORT={text}: choose the first of {PORTS} ports, from 1024 to {highest}")
+    return int(text)
 
 
 def say(message: str) -> None:
@@ -115,13 +130,13 @@ def main() -> int:
     """Run the cluster and return the exit status."""
     parser = argparse.ArgumentParser(prog="make cluster", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="where everything is kept")
-    parser.add_argument("--port", type=int, default=PORT, help="the first of four ports")
+    parser.add_argument("--port", type=_first_port, default=PORT, help=f"the first of {PORTS} ports")
     parser.add_argument("--database", choices=DATABASES, default=DATABASES[0])
     options = parser.parse_args()
     folder: Path = options.folder.resolve()
     # The database's user, who is another than root, has to get to its own folder; all others are closed to it.
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, _stop)
     lock = FileLock(folder / "lock")
     try:
@@ -138,7 +153,7 @@ def main() -> int:
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     # Once is enough: what is being stopped must not be interrupted.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     raise Stopped
 

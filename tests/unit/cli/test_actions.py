@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from oslo_messaging import MessageDeliveryFailure
 
 from minova.exception import PeerSilent
 from minova.objects import Action
@@ -83,6 +84,14 @@ def test_silent_conductor_is_asked_again(manage: Manage) -> None:
     assert ended.status == 0
     # Once for each time that it falls silent.
     assert ended.err == "any conductor did not answer within 10 s; still waiting for action act-1\n" * 2
+
+
+def test_broker_that_is_away_is_waited_for(manage: Manage) -> None:
+    turns = [RUNNING, MessageDeliveryFailure("amqp://user:secret@broker"), ACTION]
+    manage.conductor.answers = {"start_instance": RUNNING, "get_action": Script(turns)}
+    ended = manage("instance", "start", "web")
+    assert ended.status == 0
+    assert ended.err == "the broker is away; still waiting for action act-1\n"
 
 
 def test_drain_waits_for_all(manage: Manage) -> None:

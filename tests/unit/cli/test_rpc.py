@@ -132,6 +132,17 @@ def test_roll_call_misses_nobody_who_is_not_up(manage: Manage) -> None:
     assert (ended.status, ended.json) == (0, [])
 
 
+def test_roll_call_shows_who_is_there_if_no_conductor_is(manage: Manage) -> None:
+    manage.conductor.answers["list_services"] = SILENCE
+    answers(manage, PRESENCE)
+    ended = manage("rpc", "ping", "--all", "-f", "json")
+    assert [(each["binary"], each["answer_ms"] is None) for each in ended.json] == [
+        ("minova-compute", False),
+        ("minova-conductor", True),
+    ]
+    assert ended.status == 1
+
+
 def test_roll_call_is_of_all(manage: Manage) -> None:
     ended = manage("rpc", "ping", "--all", "--host", "host1")
     assert ended.status == 2
