@@ -26,7 +26,7 @@ cluster: $(VENV)/.installed-cluster
 	    $(if $(DATABASE),--database $(DATABASE)) $(if $(PORT),--port $(PORT))
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=auto
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
