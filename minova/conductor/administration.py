@@ -78,6 +78,8 @@ class Administration:
 
     def _set_forced_down(self, session: Session, host: str, forced_down: bool) -> None:
         _exclude_claims(session, host)
+        # An evacuation that begins now has this locked until it can be seen.
+        find_service(session, COMPUTE, host, lock=True)
         if not forced_down:
             _require_no_evacuation(session, host)
         change = ServiceChange.FORCED_DOWN if forced_down else ServiceChange.FORCED_DOWN_UNSET
@@ -107,6 +109,8 @@ class Administration:
 
     def _reset_state(self, session: Session, reference: str, state: VmState) -> str:
         row = find_instance(session, reference)
+        # No action may begin or end between this look and the next one.
+        session.refresh(row, with_for_update=True)
         if row.host is None and state is not VmState.ERROR:
             raise InvalidInput(reason=f"instance {row.name} has no guest on any host: it cannot be {state}")
         action = open_action(session, row.uuid)

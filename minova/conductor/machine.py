@@ -168,14 +168,17 @@ class Machine:
             raise InvalidState(instance=row.name, verb=verb, state=row.vm_state, allowed=allowed)
 
     def _occupy(self, session: Session, verb: Verb, row: models.Instance) -> None:
-        """Set the task state by compare-and-swap, so that of two actions on one instance only one begins."""
+        """Set the task state by compare-and-swap, so that of two actions on one instance only one begins.
+
+        Nothing of the instance may have changed since it was read: the action would go to a host that it has left.
+        """
         session.flush()
         swap = (
             update(models.Instance)
             .where(
                 models.Instance.uuid == row.uuid,
-                models.Instance.vm_state == row.vm_state,
                 models.Instance.task_state.is_(None),
+                models.Instance.updated_at == row.updated_at,
             )
             .values(task_state=OPERATIONS[verb].task_state, updated_at=utcnow())
             .execution_options(synchronize_session="evaluate")

@@ -69,12 +69,10 @@ class Reconciler:
 
     def _adopt(self, session: Session, row: Instance, guest: Guest, host: str) -> None:
         """Write down that a guest that its own host has not is here, with its room."""
-        LOG.warning("Instance %s: its guest is on %s, not on %s", row.uuid, host, row.host)
-        self._scheduler.transfer(session, convert.instance(row), host)
-        old = row.vm_state
-        row.host, row.power_state, row.vm_state = host, guest.power_state, VM_STATE_OF_POWER[guest.power_state]
-        row.updated_at = utcnow()
-        notices.instance_updated(session, row, old, f"its guest was found on host {host}")
+        left = row.host
+        if _swap(session, row, f"its guest was found on host {host}", guest.power_state, host=host):
+            LOG.warning("Instance %s: its guest is on %s, not on %s", row.uuid, host, left)
+            self._scheduler.transfer(session, convert.instance(row), host)
 
 
 def _register(session: Session, report: HostReport, now: datetime) -> datetime | None:
@@ -84,7 +82,8 @@ def _register(session: Session, report: HostReport, now: datetime) -> datetime |
     its effect in this one, whatever the clocks of the two machines say. One that was overtaken, because the host lost
     patience with a slow conductor, is out of date.
     """
-    known = service = session.get(Service, (COMPUTE, report.host))
+    # Locked, for what follows from it: another conductor may have a report of this host, or an operator fence it.
+    known = service = session.get(Service, (COMPUTE, report.host), with_for_update=True)
     if service is None:
         service = Service(binary=COMPUTE, host=report.host, started_at=report.started_at)
         session.add(service)
@@ -126,22 +125,22 @@ def _correct_all(session: Session, host: str, guests: Mapping[str, Guest], heard
 def _correct(session: Session, row: Instance, guest: Guest | None, host: str) -> None:
     """Make an instance at rest say what its host says of the guest."""
     if guest is None:
-        if not _is_lost(row) and _swap(session, row, VmState.ERROR, PowerState.NOSTATE, f"host {host} has it not"):
+        if not _is_lost(row) and _swap(session, row, f"host {host} has it not", PowerState.NOSTATE):
             LOG.warning("Instance %s: host %s has no such guest", row.uuid, host)
             fault = Fault(code="GuestNotFound", message=f"host {host} reports no such guest", host=host)
             faults.record(session, row.uuid, None, fault)
     elif guest.power_state is not row.power_state:
         LOG.info("Instance %s: %s on %s, was %s", row.uuid, guest.power_state, host, row.power_state)
-        reason = f"its guest is {guest.power_state} on host {host}"
-        _swap(session, row, VM_STATE_OF_POWER[guest.power_state], guest.power_state, reason)
+        _swap(session, row, f"its guest is {guest.power_state} on host {host}", guest.power_state)
 
 
-def _swap(session: Session, row: Instance, vm_state: VmState, power_state: PowerState, reason: str) -> bool:
-    """Change the state of an instance that is still at rest and as it was read; return whether it was."""
-    old = row.vm_state
+def _swap(session: Session, row: Instance, reason: str, power_state: PowerState, **more: str) -> bool:
+    """Change the state (and more) of an instance that is still at rest and as it was read; return whether it was."""
+    old, vm_state = row.vm_state, VM_STATE_OF_POWER[power_state]
     unchanged = (Instance.uuid == row.uuid, Instance.task_state.is_(None), Instance.updated_at == row.updated_at)
-    swap = update(Instance).where(*unchanged).values(vm_state=vm_state, power_state=power_state, updated_at=utcnow())
-    if not session.execute(swap.execution_options(synchronize_session=False)).rowcount:  # type: ignore[attr-defined]
+    swap = update(Instance).where(*unchanged).values(vm_state=vm_state, power_state=power_state, **more)
+    swap = swap.values(updated_at=utcnow()).execution_options(synchronize_session=False)
+    if not session.execute(swap).rowcount:  # type: ignore[attr-defined]
         return False
     session.refresh(row)
     notices.instance_updated(session, row, old, reason)

@@ -75,9 +75,13 @@ def find_node(session: Session, host: str) -> ComputeNode:
     return row
 
 
-def find_service(session: Session, binary: str, host: str) -> Service:
-    """Return a registered service. :raises ServiceNotFound:"""
-    row = session.get(Service, (binary, host))
+def find_service(session: Session, binary: str, host: str, *, lock: bool = False) -> Service:
+    """Return a registered service.
+
+    :param lock: keep it as it is until the transaction ends, for what is decided by it and written elsewhere.
+    :raises ServiceNotFound: there is none.
+    """
+    row = session.get(Service, (binary, host), with_for_update=True if lock else None)
     if row is None:
         raise ServiceNotFound(name=f"{binary} on {host}")
     return row

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 import sqlalchemy
 from oslo_config import cfg
@@ -13,6 +13,7 @@ from oslo_db import api
 from oslo_db import exception as db_exception
 from oslo_db.sqlalchemy import enginefacade
 from sqlalchemy import event, exc
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -30,6 +31,13 @@ _RECONNECTS = 60
 
 _SHUTTING_DOWN = 1053
 """MariaDB's and MySQL's code of a statement that was cut off by the server's end."""
+
+_SERIALIZATION_FAILURE = "40001"
+"""PostgreSQL's code of a transaction that does not fit to one that was committed before it."""
+
+_ISOLATION: Final = "READ COMMITTED"
+"""Of every transaction on a server, whatever the server's default is. What decides compares and swaps what it read, or
+locks it; once it has waited for a lock it has to see what was committed meanwhile, which a snapshot would hide."""
 
 _WRITES = "minova_writes"
 _ANNOUNCED = "minova_announced"
@@ -76,13 +84,17 @@ class Database:
     def write(self, work: Callable[Concatenate[Session, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run ``work(session, ...)`` in one transaction, commit it and return its result.
 
-        The one place where transactions are retried: after a deadlock, a serialization failure, when another
-        transaction was faster (:class:`LostRace`, a stale row, a key that is taken), or when the connection is lost.
+        The one place where transactions are retried: after a deadlock, a serialization failure, a lock that others
+        hold for too long, when another transaction was faster (:class:`LostRace`, a stale row, a key that is taken), or
+        when the connection is lost.
         So ``work`` may run several times, and must do nothing but read and write the database, and :func:`announce`:
         only what the run that was committed has announced is published. It may even find its own result there: the
         answer to a commit can be lost too.
 
-        :raises DatabaseError: the database cannot be reached, and was not for half a minute.
+        Transactions run side by side, except on SQLite: what is decided by one row and written to another is so only if
+        the row that was read is locked, or compared and swapped too.
+
+        :raises DatabaseError: the database cannot be reached, and was not for half a minute; or others keep it locked.
         """
         result, announced = persistent(self._write)(work, *args, **kwargs)
         if self._publish is not None:
@@ -97,7 +109,7 @@ class Database:
         inc_retry_interval=True,
         jitter=True,
         retry_on_deadlock=True,
-        exception_checker=lambda error: isinstance(error, LostRace | StaleDataError | db_exception.DBDuplicateEntry),
+        exception_checker=lambda error: _lost_to_others(error),
     )
     def _write(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with self._writers.begin() as session:
@@ -133,9 +145,10 @@ def persistent(work: Callable[_P, _T]) -> Callable[_P, _T]:
         try:
             return persevering(*args, **kwargs)  # type: ignore[no-any-return]  # oslo.db has no types
         except (db_exception.DBConnectionError, exc.OperationalError) as error:
-            if not _is_away(error):
+            if not _is_away(error) and not _is_locked(error):
                 raise
-            raise DatabaseError(reason=f"it cannot be reached: {_first_line(error)}") from None
+            what = "it cannot be reached" if _is_away(error) else "others keep it locked"
+            raise DatabaseError(reason=f"{what}: {_first_line(error)}") from None
 
     return wrapper
 
@@ -146,6 +159,19 @@ def _is_away(error: Exception) -> bool:
         # oslo.db does not know these: without a statement it was the connection that could not be made.
         return error.statement is None or _SHUTTING_DOWN in getattr(error.orig, "args", ())
     return isinstance(error, db_exception.DBConnectionError)
+
+
+def _is_locked(error: Exception) -> bool:
+    """Return whether another process has held SQLite's one lock for longer than a connection waits for it."""
+    return isinstance(error, exc.OperationalError) and "database is locked" in str(error.orig)
+
+
+def _lost_to_others(error: Exception) -> bool:
+    """Return whether a transaction failed because of what others did at the same time; deadlocks are known already."""
+    if isinstance(error, LostRace | StaleDataError | db_exception.DBDuplicateEntry) or _is_locked(error):
+        return True
+    # oslo.db does not know it.
+    return isinstance(error, exc.DBAPIError) and getattr(error.orig, "pgcode", None) == _SERIALIZATION_FAILURE
 
 
 _PERSEVERE = api.wrap_db_retry(
@@ -181,6 +207,8 @@ def _make_engine(conf: cfg.ConfigOpts) -> sqlalchemy.Engine:
         raise unusable(url, error) from None
     if url.get_backend_name() == "sqlite":
         _tune_sqlite(engine)
+    else:
+        _isolate(engine)
     return engine
 
 
@@ -194,6 +222,17 @@ def _engine_options(conf: cfg.ConfigOpts) -> dict[str, Any]:
 def _make_folder(url: sqlalchemy.URL) -> None:
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _isolate(engine: sqlalchemy.Engine) -> None:
+    """Let all transactions see what was committed before each of their statements."""
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: DBAPIConnection, _record: object) -> None:
+        engine.dialect.set_isolation_level(connection, _ISOLATION)
+
+    # The connection with which oslo.db has looked whether the server is there came before that.
+    engine.dispose()
 
 
 def _tune_sqlite(engine: sqlalchemy.Engine) -> None:

@@ -24,7 +24,8 @@ class EvacuateInstance(Task):
         host = self.instance.host
         if host is None:
             raise NoGuest(instance=self.instance.name)
-        service = find_service(session, COMPUTE, host)
+        # The operator's word has to hold until all can see that the host is being evacuated.
+        service = find_service(session, COMPUTE, host, lock=True)
         if not service.forced_down:
             raise HostNotFenced(host=host)
         down_time = self.services.conf.service_down_time

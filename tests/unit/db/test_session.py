@@ -1,5 +1,6 @@
 """Transactions: whole or not at all, and run again where another was faster."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from oslo_db.exception import DBConnectionError, DBReferenceError
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -171,6 +172,45 @@ def test_row_that_refers_to_nothing_is_refused(database: Database) -> None:
 
 def operational(statement: str | None, *args: Any) -> OperationalError:
     return OperationalError(statement, None, Exception(*args))
+
+
+def serialization_failure() -> OperationalError:
+    error = operational("UPDATE nodes", "could not serialize access due to concurrent update")
+    error.orig.pgcode = "40001"  # type: ignore[union-attr]
+    return error
+
+
+def locked() -> OperationalError:
+    return operational("BEGIN IMMEDIATE", "database is locked")
+
+
+@pytest.mark.parametrize("error", [serialization_failure(), locked()], ids=["serialization", "lock"])
+def test_transaction_that_others_were_in_the_way_of_is_run_again(
+    database: Database, naps: list[float], error: OperationalError
+) -> None:
+    assert database.write(failing(error, times=3)) == 4
+    assert hosts(database) == ["host4"]
+    assert len(naps) == 3
+
+
+def test_lock_that_another_process_holds_is_waited_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = sqlite3.connect(str(database.engine.url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(time, "sleep", lambda _seconds: other.rollback())
+
+    @event.listens_for(database.engine, "connect")
+    def _connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA busy_timeout = 0")
+
+    add(database, a_node("host1"))
+    other.close()
+    assert hosts(database) == ["host1"]
+
+
+def test_lock_that_is_held_for_ever_is_told_in_one_line(database: Database, naps: list[float]) -> None:
+    with pytest.raises(DatabaseError, match=r"^database: others keep it locked: [^\n]*database is locked[^\n]*$"):
+        database.write(failing(locked(), times=1000))
+    assert len(naps) == 20
 
 
 AWAY = [

@@ -1,0 +1,134 @@
+"""Of two transactions that decide at once each sees what the other did: there never are two guests of an instance.
+
+Each test has one transaction stop half-way, lets another be made there, and lets the first go on. Where the second has
+to wait for the first, as all do on SQLite, it is made after it: what comes out has to be right either way.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from minova.conductor import administration
+from minova.conductor.tasks.evacuate import EvacuateInstance
+from minova.conductor.tasks.rebuild import RebuildInstance
+from minova.exception import HostEvacuating, HostNotFenced, InstanceBusy
+from minova.scheduler.scheduler import Scheduler
+from minova.states import VmState
+from tests.fixtures.gate import Gate
+from tests.fixtures.lab import PATIENCE, Lab
+from tests.fixtures.moves import converge, hosts_of, live_migrate
+from tests.fixtures.services.services import SQLITE
+
+pytestmark = pytest.mark.every_database
+
+BLOCKED = 1.0
+"""Seconds after which the second transaction is taken to wait for the first one; no test hangs on its being right."""
+
+
+@contextmanager
+def meanwhile(owner: object, name: str, work: Callable[[], Any], patience: float = BLOCKED) -> Iterator[Future[Any]]:
+    """Have another thread do ``work`` when ``owner.name`` has returned for the first time, in the transaction there."""
+    real, first = getattr(owner, name), threading.Lock()
+    with ThreadPoolExecutor(1) as pool, pytest.MonkeyPatch.context() as patch:
+        done: Future[Any] = Future()
+
+        def other() -> None:
+            try:
+                done.set_result(work())
+            except Exception as error:
+                done.set_exception(error)
+
+        def held(*args: Any, **more: Any) -> Any:
+            result = real(*args, **more)
+            if first.acquire(blocking=False):
+                pool.submit(other)
+                wait([done], patience)
+            return result
+
+        patch.setattr(owner, name, held)
+        yield done
+
+
+def test_what_was_committed_meanwhile_is_seen_whatever_the_servers_default_is(lab: Lab, database: str) -> None:
+    with lab.database.engine.connect() as connection:
+        assert connection.get_isolation_level() == ("SERIALIZABLE" if database == SQLITE else "READ COMMITTED")
+
+
+@pytest.fixture
+def lost(lab: Lab) -> Lab:
+    """A cluster of which a host with an instance is off, and fenced."""
+    lab.boot(host="host1")
+    lab.kill_host("host1")
+    lab.api.set_service_forced_down(lab.ctxt, "host1", True)
+    return lab
+
+
+def take_back(lab: Lab) -> Any:
+    return lab.api.set_service_forced_down(lab.ctxt, "host1", False)
+
+
+def test_fence_cannot_be_taken_back_while_an_evacuation_begins(lost: Lab, gate: Callable[[str], Gate]) -> None:
+    spawn = gate("spawn")
+    with meanwhile(EvacuateInstance, "check", lambda: take_back(lost)) as taken_back:
+        action = lost.api.evacuate_instance(lost.ctxt, "vm", None)
+        assert isinstance(taken_back.exception(PATIENCE), HostEvacuating)
+    spawn.open()
+    lost.succeed(action)
+    assert not take_back(lost).forced_down
+
+
+def test_evacuation_cannot_begin_while_the_fence_is_taken_back(lost: Lab) -> None:
+    def evacuate() -> Any:
+        return lost.api.evacuate_instance(lost.ctxt, "vm", None)
+
+    with meanwhile(administration, "_require_no_evacuation", evacuate) as evacuation:
+        assert not take_back(lost).forced_down
+        assert isinstance(evacuation.exception(PATIENCE), HostNotFenced)
+    assert lost.instance().host == "host1"
+
+
+def test_guest_that_is_found_elsewhere_is_rebuilt_there(lab: Lab) -> None:
+    uuid = lab.boot(host="host1").uuid
+
+    def rebuild() -> Any:
+        return lab.api.rebuild_instance(lab.ctxt, "vm")
+
+    with meanwhile(Scheduler, "transfer", rebuild) as rebuilding:
+        lab.guest_file("host1", uuid).rename(lab.guest_file("host2", uuid))
+        lab.report("host1")
+        lab.report("host2")
+        lab.succeed(rebuilding.result(PATIENCE))
+    assert (lab.instance().host, hosts_of(lab, uuid)) == ("host2", ["host2"])
+
+
+def test_guest_that_moved_since_it_was_looked_for_is_rebuilt_where_it_is(lab: Lab, database: str) -> None:
+    converge(lab)
+    uuid = lab.boot(host="host1").uuid
+
+    def migrate() -> Any:
+        return lab.succeed(live_migrate(lab, "host2"))
+
+    with meanwhile(RebuildInstance, "check", migrate, BLOCKED if database == SQLITE else PATIENCE) as migration:
+        lab.succeed(lab.api.rebuild_instance(lab.ctxt, "vm"))
+        refusal = migration.exception(PATIENCE)
+        assert refusal is None or (database == SQLITE and isinstance(refusal, InstanceBusy))
+    assert hosts_of(lab, uuid) == [lab.instance().host]
+
+
+def test_reset_ends_what_began_meanwhile(lab: Lab, gate: Callable[[str], Gate]) -> None:
+    lab.boot()
+    power_off = gate("power_off")
+
+    def stop() -> Any:
+        return lab.api.stop_instance(lab.ctxt, "vm")
+
+    with meanwhile(administration, "find_instance", stop) as stopping:
+        lab.api.reset_instance_state(lab.ctxt, "vm", VmState.ACTIVE)
+        action = stopping.result(PATIENCE)
+    power_off.open()
+    lab.end_of(action)
+    assert lab.instance().task_state is None
