@@ -29,7 +29,8 @@ from minova.states import OPEN_ACTION, OPEN_MIGRATION, ActionStatus, MigrationSt
 
 LOG = logging.getLogger(__name__)
 
-_BATCH = 100
+BATCH = 100
+"""How many actions one sweep is for."""
 
 _CLOSED_MIGRATION = frozenset(MigrationStatus) - OPEN_MIGRATION
 
@@ -69,8 +70,21 @@ def require_known(action: models.Action) -> None:
         raise ActionUnknown(reason=told)
 
 
-def open_actions(session: Session, condition: ColumnElement[bool]) -> list[Found]:
-    """Return open actions, those first whose leases expire first."""
+def open_actions(session: Session, condition: ColumnElement[bool], *, enough: int | None = None) -> list[Found]:
+    """Return open actions, those first whose leases expire first.
+
+    :param enough: how many will do; those of other releases do not count. None: all.
+    """
+    found: list[Found] = []
+    while True:
+        page = _page(session, condition, len(found))
+        found += page
+        known = sum(not each.unknown for each in found)
+        if len(page) < BATCH or (enough is not None and known >= enough):
+            return found
+
+
+def _page(session: Session, condition: ColumnElement[bool], offset: int) -> list[Found]:
     row = models.Action
     # As a plain string: a verb of another release would be no Verb.
     columns = (
@@ -82,7 +96,8 @@ def open_actions(session: Session, condition: ColumnElement[bool]) -> list[Found
         row.undo_to,
         row.data,
     )
-    query = select(*columns).where(row.status.in_(OPEN_ACTION), condition).order_by(row.lease_expires_at)
+    query = select(*columns).where(row.status.in_(OPEN_ACTION), condition).order_by(row.lease_expires_at, row.id)
+    query = query.limit(BATCH).offset(offset)
     return [
         Found(id=id_, sequence=sequence, lease_expires_at=expires, unknown=why_unknown(*rest))
         for id_, sequence, expires, *rest in session.execute(query)
@@ -91,7 +106,7 @@ def open_actions(session: Session, condition: ColumnElement[bool]) -> list[Found
 
 def some_known(found: Iterable[Found]) -> list[tuple[str, int]]:
     """Return (id, sequence) of the first actions, as many as one sweep is for; those of other releases do not count."""
-    return [(each.id, each.sequence) for each in found if not each.unknown][:_BATCH]
+    return [(each.id, each.sequence) for each in found if not each.unknown][:BATCH]
 
 
 class ForeignActions:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from oslo_config import cfg
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import Session
 
 from minova.conductor import foreign, trace
@@ -15,7 +15,7 @@ from minova.conductor.tasks import Task
 from minova.context import working_for
 from minova.db import convert, models
 from minova.db.queries import COMPUTE
-from minova.db.session import Database
+from minova.db.session import Database, persistent
 from minova.exception import HostUnusable, PeerSilent
 from minova.objects import Fault, Hop, utcnow
 from minova.states import OPEN_ACTION, HostState
@@ -50,8 +50,7 @@ class Leases:
 
     def sweep(self) -> None:
         """Take over actions whose lease has run out, and run their current step again."""
-        with self._database.read() as session:
-            found = list(foreign.open_actions(session, models.Action.lease_expires_at < utcnow()))
+        found = self._find(models.Action.lease_expires_at < utcnow())
         self._foreign.look_after(found, self._listening_since)
         for action_id, sequence in foreign.some_known(found):
             # Not locked for long: leases have to be renewed meanwhile.
@@ -61,8 +60,7 @@ class Leases:
 
     def host_returned(self, host: str, held: Sequence[tuple[str, int]]) -> None:
         """Send a compute that has just started the orders that it was sent before and does not hold any more."""
-        with self._database.read() as session:
-            waiting = foreign.some_known(foreign.open_actions(session, models.Action.waits_for == host))
+        waiting = foreign.some_known(self._find(models.Action.waits_for == host))
         for action_id, sequence in set(waiting) - {(each[0], each[1]) for each in held}:
             self._take_over(action_id, sequence, returned=True)
 
@@ -74,6 +72,11 @@ class Leases:
             left = self._engine.active_actions()
             if left:
                 self._database.write(self._hand_over, left)
+
+    @persistent
+    def _find(self, condition: ColumnElement[bool]) -> list[foreign.Found]:
+        with self._database.read() as session:
+            return foreign.open_actions(session, condition, enough=foreign.BATCH)
 
     def _take_over(self, action_id: str, sequence: int, *, returned: bool = False) -> None:
         """Take over one action; whatever is wrong with it does not keep others from being taken over."""

@@ -12,7 +12,7 @@ from minova.conductor.tasks import Services, Task
 from minova.context import RequestContext
 from minova.db import models
 from minova.db.queries import find_migration, migration_of
-from minova.db.session import Database
+from minova.db.session import Database, persistent
 from minova.exception import ActionUnknown, InvalidInput, NotForceable
 from minova.objects import MigrationProgress, Order, utcnow
 from minova.states import OPEN_ACTION, MigrationEvent, MigrationStatus, MigrationType
@@ -38,8 +38,7 @@ class Migrations:
 
     def abort(self, uuid: str) -> str:
         """Cancel the action of a migration, queued or running; return the action's id. :raises NotCancellable:"""
-        with self._database.read() as session:
-            action_id = find_migration(session, uuid).action_id
+        action_id = self._find(uuid).action_id
         self._engine.cancel(action_id)
         return action_id
 
@@ -49,14 +48,18 @@ class Migrations:
         :raises NotForceable: it is not copying memory now.
         :raises PeerTooOld: a compute cannot do it yet.
         """
-        with self._database.read() as session:
-            row = find_migration(session, uuid)
+        row = self._find(uuid)
         if row.migration_type is not MigrationType.LIVE:
             raise InvalidInput(reason=f"migration {uuid} is no live migration: it cannot be forced to complete")
         if row.status is not MigrationStatus.RUNNING:
             raise NotForceable(migration=uuid, status=row.status)
         self._services.compute.live_migration_force_complete(ctxt, row.source_host, row.action_id, row.instance_uuid)
         return row.action_id
+
+    @persistent
+    def _find(self, uuid: str) -> models.Migration:
+        with self._database.read() as session:
+            return find_migration(session, uuid)
 
     def _store_progress(
         self, session: Session, order: Order, event: MigrationEvent, progress: MigrationProgress | None

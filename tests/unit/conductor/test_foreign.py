@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, true
 from sqlalchemy.orm import Session
 
 from minova.conductor import foreign
@@ -149,12 +149,21 @@ def test_many_of_them_do_not_hold_up_the_others(
     rig: Rig, leases: Leases, order: Order, make_foreign: Break, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_foreign(rig, order.action_id)
-    monkeypatch.setattr(foreign, "_BATCH", 1)
+    monkeypatch.setattr(foreign, "BATCH", 1)
     rig.database.write(lambda session: session.add(an_instance("other-uuid", host="host2")))
     other = rig.begin(Verb.STOP, instance="other-uuid")
     rig.change(models.Action, other.id, lease_expires_at=ago(0.5))
     leases.sweep()
     assert stored(rig, other.id).attempt == 2
+
+
+def test_no_more_is_read_than_one_sweep_is_for(rig: Rig, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "BATCH", 1)
+    rig.database.write(lambda session: session.add(an_instance("other-uuid", host="host2")))
+    rig.begin(Verb.STOP, instance="other-uuid")
+    with rig.database.read() as session:
+        assert [each.id for each in foreign.open_actions(session, true(), enough=1)] == [order.action_id]
+        assert len(foreign.open_actions(session, true())) == 2
 
 
 @with_its_verb
@@ -248,8 +257,8 @@ def test_it_is_not_ended_if_another_conductor_was_faster(
     rig.database.write(lambda session: session.execute(*expired(order.action_id, seconds=301)))
     real = foreign.open_actions
 
-    def late(session: Session, condition: Any) -> Any:
-        found = real(session, condition)
+    def late(session: Session, condition: Any, **more: Any) -> Any:
+        found = real(session, condition, **more)
         rig.change(models.Action, order.action_id, sequence=99, owner="newer/1")
         return found
 
