@@ -20,7 +20,7 @@ class Outbox:
         self._conductor = conductor
         self._lock = threading.Lock()
         self._pending: list[tuple[RequestContext, Outcome]] = []
-        self._rejected: list[Outcome] = []
+        self._rejected: set[tuple[str, int]] = set()
 
     def deliver(self, outcome: Outcome) -> None:
         """Report an outcome for whom this thread works; if no conductor takes it now, keep it for :meth:`retry`."""
@@ -45,8 +45,8 @@ class Outbox:
         An outcome that a conductor could not store is not among them: nothing would ever end its action.
         """
         with self._lock:
-            underway = [outcome for _ctxt, outcome in self._pending if outcome not in self._rejected]
-        return [(outcome.order.action_id, outcome.order.sequence) for outcome in underway]
+            underway = [_order(outcome) for _ctxt, outcome in self._pending]
+            return [order for order in underway if order not in self._rejected]
 
     def _try(self, ctxt: RequestContext, outcome: Outcome) -> bool:
         """Report an outcome; return whether there was an answer."""
@@ -59,10 +59,14 @@ class Outbox:
             # What is wrong with this one does not keep others back.
             LOG.warning("The outcome of %s was not taken yet: %s", outcome.order.step, error.message)
             with self._lock:
-                self._rejected.append(outcome)
+                self._rejected.add(_order(outcome))
             return True
         with self._lock:
             # Two threads may have delivered it at once; the conductor drops what it has already.
             self._pending = [each for each in self._pending if each[1] is not outcome]
-            self._rejected = [each for each in self._rejected if each is not outcome]
+            self._rejected.discard(_order(outcome))
         return True
+
+
+def _order(outcome: Outcome) -> tuple[str, int]:
+    return outcome.order.action_id, outcome.order.sequence
