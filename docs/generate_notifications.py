@@ -60,8 +60,9 @@ the first word, and the last is the priority); `log` writes them into the conduc
 
 ## What can be counted on
 
-- An event is sent only after the transaction that made it true has committed, once, by the conductor that committed
-  it. What is refused, or rolled back, is not told of.
+- An event is sent only after the transaction that made it true has committed, at most once, by the conductor that
+  committed it. What is refused, or rolled back, is not told of; nor is what was committed if the database's answer to
+  the commit was lost.
 - It is sent as well as possible, and no better: no operation waits for it or fails because of it. While the broker
   cannot be reached, up to `[notifications] queue_size` events wait in each conductor; more are dropped, and the log
   tells how many. Those that wait are lost when a conductor is killed, or when it is stopped and cannot send them within
