@@ -26,7 +26,7 @@ from minova.context import RequestContext, working_for
 from minova.db import models
 from minova.db.queries import find_action, find_instance
 from minova.db.session import Database
-from minova.exception import ActionUnknown, DatabaseError, MinovaError, NotCancellable
+from minova.exception import ActionUnknown, DatabaseError, MinovaError, NotCancellable, PeerSilent
 from minova.objects import BootRequest, Fault, Hop, Outcome, Result, utcnow
 from minova.objects import Task as Activity
 from minova.states import OPEN_ACTION, OPERATIONS, ActionStatus, PowerState, Verb, VmState
@@ -202,6 +202,10 @@ class Engine:
             LOG.warning("Action %s: %s was not sent, and will be", task.action.id, step.name)
             return
         except Exception as error:
+            if isinstance(error, PeerSilent) and not task.action.cancel_requested:
+                # Perhaps it is the broker that is away: as with an order, it is patience that has to run out.
+                LOG.warning("Action %s: %s will be repeated: %s", task.action.id, step.name, error.message)
+                return
             if not isinstance(error, MinovaError):
                 LOG.exception("Action %s: %s failed", task.action.id, step.name)
             fault = Fault.of(error, self.name)

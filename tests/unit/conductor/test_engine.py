@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, cast
 
 import oslo_messaging
@@ -10,9 +11,10 @@ from oslo_db.exception import DBConnectionError
 from sqlalchemy import select
 
 from minova.conductor.engine import Engine
+from minova.conductor.leases import Leases
 from minova.context import RequestContext
 from minova.db import models
-from minova.exception import ActionNotFound, InstanceBusy, NotCancellable, OperationRefused, PeerTooOld
+from minova.exception import ActionNotFound, InstanceBusy, NotCancellable, OperationRefused, PeerSilent, PeerTooOld
 from minova.objects import BootRequest, Fault, Hop, Outcome, Result, utcnow
 from minova.states import ActionStatus, PowerState, TaskState, Verb, VmState
 from tests.unit.conductor.rig import INSTANCE, Rig
@@ -148,7 +150,10 @@ def test_order_that_no_peer_understands_fails(rig: Rig, engine: Engine, monkeypa
     assert (row(rig, action).status, row(rig, action).error) == (ActionStatus.FAILED, error.message)
 
 
-@pytest.mark.parametrize("error", [oslo_messaging.MessageDeliveryFailure("no broker"), DBConnectionError()])
+SILENT = PeerSilent(peer="compute on host1", seconds=10)
+
+
+@pytest.mark.parametrize("error", [oslo_messaging.MessageDeliveryFailure("no broker"), DBConnectionError(), SILENT])
 @pytest.mark.parametrize("verb", [Verb.STOP, Verb.LIVE_MIGRATE])
 def test_what_could_not_be_sent_is_left_for_the_sweep(
     rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception, verb: Verb
@@ -159,6 +164,54 @@ def test_what_could_not_be_sent_is_left_for_the_sweep(
     now = row(rig, action)
     assert (now.status, now.waits_for, now.attempt) == (ActionStatus.RUNNING, "host1", 1)
     assert (engine.active_actions(), rig.faults()) == ([], [])
+
+
+def test_question_without_an_answer_is_asked_again_until_there_is_one(
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart of the broker may last longer than the patience with one call."""
+    answers: list[Exception | None] = [SILENT, SILENT, None]
+
+    def check(*_args: Any) -> None:
+        error = answers.pop(0)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(rig.computes, "check_can_live_migrate_source", check, raising=False)
+    action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    leases = Leases(rig.conf, rig.database, engine)
+    for _ in range(2):
+        assert (row(rig, action).status, row(rig, action).step) == (ActionStatus.RUNNING, "check_source")
+        rig.change(models.Action, action, lease_expires_at=utcnow() - timedelta(seconds=1))
+        leases.sweep()
+    assert (row(rig, action).step, rig.faults()) == ("prepare_destination", [])
+
+
+def test_question_without_an_answer_fails_once_there_is_no_patience_left(
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(rig, monkeypatch, "check_can_live_migrate_source", SILENT)
+    action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    long_ago = utcnow() - timedelta(seconds=rig.conf.conductor.unresponsive_timeout + 1)
+    rig.change(models.Action, action, lease_expires_at=long_ago, heard_at=long_ago)
+    leases = Leases(rig.conf, rig.database, engine)
+    leases._listening_since = long_ago
+    leases.sweep()
+    assert (row(rig, action).status, rig.faults()) == (
+        ActionStatus.FAILED,
+        [("PeerSilent", "compute on host1 did not answer within 300 s")],
+    )
+
+
+def test_question_without_an_answer_is_not_asked_again_for_an_action_that_is_cancelled(
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(rig, monkeypatch, "check_can_live_migrate_source", SILENT)
+    action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
+    engine.cancel(action)
+    rig.change(models.Action, action, lease_expires_at=utcnow() - timedelta(seconds=1))
+    Leases(rig.conf, rig.database, engine).sweep()
+    assert row(rig, action).status is ActionStatus.CANCELLED
 
 
 def test_answer_that_could_not_be_stored_is_left_for_the_sweep(
