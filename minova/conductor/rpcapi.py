@@ -257,11 +257,16 @@ class ConductorAPI(RPCAPI):
     def _submit(self, ctxt: RequestContext, method: str, /, **args: Any) -> Action:
         """Ask for an action, and ask again if no answer comes: the request or its answer may have died with a peer."""
         named = ctxt.naming(str(uuid4()))
-        if self.can_send_version(_KNOWS_REPETITIONS):
+        action: Action
+        try:
+            may_repeat = self.can_send_version(_KNOWS_REPETITIONS)
+        except PeerSilent:
+            # No conductor is there to say who is older. The request itself can wait in the queue until one comes.
+            action = self._ask(named, Timeout.NORMAL, None, method, self.HISTORY.since[method], args)
+            return action
+        if may_repeat:
             with suppress(PeerSilent):
-                return self._ask(named, Timeout.QUICK, method, args)
-        return self._ask(named, Timeout.NORMAL, method, args)
-
-    def _ask(self, ctxt: RequestContext, timeout: Timeout, method: str, args: dict[str, Any]) -> Action:
-        action: Action = self._call(ctxt, timeout, None, method, "", **args)
+                action = self._call(named, Timeout.QUICK, None, method, "", **args)
+                return action
+        action = self._call(named, Timeout.NORMAL, None, method, "", **args)
         return action

@@ -83,13 +83,17 @@ class RPCAPI:
         """Send ``method``, wait for its answer and return it; a peer's error is raised here as its own type.
 
         :raises PeerTooOld: the pin is below the version.
-        :raises PeerSilent: no answer in time.
+        :raises PeerSilent: no answer in time, or nobody to tell the pin.
         """
+        return self._ask(ctxt, timeout, host, method, self._version(method, version), args)
+
+    def _ask(
+        self, ctxt: RequestContext, timeout: Timeout, host: str | None, method: str, version: str, args: dict[str, Any]
+    ) -> Any:
+        """Do as :meth:`_call` does, without a look at the pin."""
         seconds, started = self._conf.rpc[timeout.value], time.monotonic()
         monitor = self._conf.rpc.monitor_timeout if timeout is Timeout.LONG else None
-        client = self._client.prepare(
-            server=host, version=self._version(method, version), timeout=seconds, call_monitor_timeout=monitor
-        )
+        client = self._client.prepare(server=host, version=version, timeout=seconds, call_monitor_timeout=monitor)
         peer = f"{self.TOPIC} on {host}" if host else f"any {self.TOPIC}"
         try:
             return client.call(ctxt, method, **args)
