@@ -43,6 +43,9 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
         """Return (seconds, what to do) of everything that is done periodically, from the start on."""
         return ()
 
+    def announce(self) -> None:
+        """Make known that the service serves: called once messages are taken, before the timers run."""
+
     def is_ready(self) -> bool:
         """Return whether the service does what it is for, once it was started."""
         return True
@@ -68,6 +71,7 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
         """Begin to serve."""
         self._server.start()
         self._serving = True
+        self.announce()
         works = [_periodic(seconds, work) for seconds, work in (*self.timers(), *self._watches)]
         pool = functools.partial(FreshContextPool, max_workers=len(works))
         self._timers = periodics.PeriodicWorker([(work, (), {}) for work in works], executor_factory=pool)

@@ -9,8 +9,10 @@ init_backend()
 from oslo_config import cfg  # noqa: E402
 
 from minova.cmd.daemon import run_daemon  # noqa: E402
+from minova.compute.rpcapi import TOPIC as OWN_TOPIC  # noqa: E402
 from minova.compute.service import ComputeService  # noqa: E402
 from minova.conductor.rpcapi import HISTORY, TOPIC  # noqa: E402
+from minova.rpc.queues import require_queues  # noqa: E402
 from minova.rpc.transport import get_transport  # noqa: E402
 from minova.rpc.versions import check_level  # noqa: E402
 from minova.service import Master  # noqa: E402
@@ -25,9 +27,10 @@ def build(conf: cfg.ConfigOpts, _master: Master) -> ComputeService:
 
 
 def check(conf: cfg.ConfigOpts) -> None:
-    """Check that the virt driver works and the pins fit. :raises MinovaError: they do not, and why."""
+    """Check that the virt driver works, and pins and queues fit. :raises MinovaError: they do not, and why."""
     check_level(conf, TOPIC, HISTORY)
     make_driver(conf, conf.host).capacity()
+    require_queues(conf, OWN_TOPIC, conf.host)
 
 
 def main() -> int:

@@ -6,15 +6,16 @@ from minova.cmd import init_backend
 
 init_backend()
 
-import oslo_messaging  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 
 from minova.cmd.daemon import run_daemon  # noqa: E402
 from minova.compute.rpcapi import HISTORY, TOPIC  # noqa: E402
+from minova.conductor.rpcapi import TOPIC as OWN_TOPIC  # noqa: E402
 from minova.conductor.service import ConductorService  # noqa: E402
 from minova.db import migration  # noqa: E402
 from minova.db.session import Database  # noqa: E402
 from minova.notifications.notifier import check as check_notifications  # noqa: E402
+from minova.rpc.queues import require_queues  # noqa: E402
 from minova.rpc.transport import get_transport  # noqa: E402
 from minova.rpc.versions import check_level  # noqa: E402
 from minova.service import Master  # noqa: E402
@@ -24,12 +25,11 @@ PROG = "minova-conductor"
 
 def build(conf: cfg.ConfigOpts, master: Master) -> ConductorService:
     """Put a conductor together, one of the workers of ``master``."""
-    transport: oslo_messaging.Transport = get_transport(conf)
-    return ConductorService(conf, transport, Database(conf), master)
+    return ConductorService(conf, get_transport(conf), Database(conf), master)
 
 
 def check(conf: cfg.ConfigOpts) -> None:
-    """Check that the database, the pins and the notifications fit. :raises MinovaError: they do not."""
+    """Check that database, pins, notifications and queues fit. :raises MinovaError: they do not."""
     check_level(conf, TOPIC, HISTORY)
     check_notifications(conf)
     database = Database(conf)
@@ -37,6 +37,7 @@ def check(conf: cfg.ConfigOpts) -> None:
         migration.require_usable(database)
     finally:
         database.close()
+    require_queues(conf, OWN_TOPIC, conf.host)
 
 
 def main() -> int:

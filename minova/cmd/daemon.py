@@ -29,8 +29,9 @@ def run_daemon(
         load.load(cfg.CONF, list(args), prog)
         load.setup_logging(cfg.CONF, file=None, debug=cfg.CONF.debug)
         _require_broker(prog, cfg.CONF)
-        check(cfg.CONF)
+        # First, for the checks may wait for the database and the broker.
         meditation.answer(cfg.CONF, prog)
+        check(cfg.CONF)
     except MinovaError as error:
         sys.stderr.write(f"{prog}: error: {error.message}\n")
         return 1

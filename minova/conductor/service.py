@@ -71,10 +71,13 @@ class ConductorService(Service):
         super().__init__(get_server(transport, TOPIC, self._host, [manager, control, lowest]))
 
     def start(self) -> None:
-        """Register, then serve: whoever lists the services finds this one."""
+        """Begin to serve."""
         self._notifier.start()
-        self._database.write(self._register)
         super().start()
+
+    def announce(self) -> None:
+        """Register: who lists the services finds this one, and not before it takes messages."""
+        self._database.write(self._register)
 
     def timers(self) -> Sequence[tuple[float, Callable[[], None]]]:
         """Return what keeps this conductor alive to the others, and their actions alive with it."""

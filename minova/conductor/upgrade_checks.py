@@ -17,8 +17,9 @@ from minova.conductor import rpcapi as conductor_rpcapi
 from minova.db import migration
 from minova.db.queries import COMPUTE, CONDUCTOR, live_versions, silent_services
 from minova.db.session import Database
-from minova.exception import ConfigurationError, DatabaseError
+from minova.exception import BrokerUnreachable, ConfigurationError, DatabaseError
 from minova.objects import utcnow
+from minova.rpc.queues import check_queues
 from minova.rpc.transport import is_fake
 from minova.rpc.versions import History, check_level, parse
 
@@ -60,6 +61,7 @@ class UpgradeChecks(UpgradeCommands):
         if is_fake(self._conf):
             # Services that live no longer than a command are never of two releases.
             return
+        yield "Queues", (UpgradeChecks.check_queues, {})
         yield "Silent services", (UpgradeChecks.check_silence, {})
         for topic in _KINDS:
             yield f"Versions: {topic}", (UpgradeChecks.check_versions, {"topic": topic})
@@ -102,6 +104,16 @@ class UpgradeChecks(UpgradeCommands):
         more = f"; and {len(unknown) - _FEW} more" if len(unknown) > _FEW else ""
         remedy = "let them end before the last conductor that knows them is stopped"
         return Result(Code.FAILURE, f"{'; '.join(unknown[:_FEW])}{more}: {remedy}")
+
+    def check_queues(self) -> Result:
+        """Look whether the queues are of the type that is configured."""
+        try:
+            check_queues(self._conf, list(_KINDS))
+        except BrokerUnreachable as error:
+            return Result(Code.WARNING, f"the queues could not be looked at: {error.message}")
+        except ConfigurationError as error:
+            return Result(Code.FAILURE, error.message)
+        return Result(Code.SUCCESS)
 
     def check_silence(self) -> Result:
         """Look whether there are services of which nobody knows whether they will come back, and how old."""

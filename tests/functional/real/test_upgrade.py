@@ -25,8 +25,8 @@ from tests.fixtures.site import BIN, Site
 
 MakeSite = Callable[..., Site]
 
-QUEUES = "[oslo_messaging_rabbit]\nrabbit_quorum_queue = true\n"
-"""A queue's type cannot be changed while it is used: a site that upgrades sets what it had."""
+QUEUES = "[oslo_messaging_rabbit]\nrabbit_quorum_queue = false\n"
+"""A queue's type cannot be changed while it is used: a site that upgrades sets what it had, here by default."""
 
 
 @pytest.fixture(scope="session")

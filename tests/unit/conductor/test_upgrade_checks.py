@@ -17,7 +17,7 @@ from minova.conf import load
 from minova.db import migration, models
 from minova.db.queries import COMPUTE, CONDUCTOR
 from minova.db.session import Database
-from minova.exception import ConfigurationError
+from minova.exception import BrokerUnreachable, ConfigurationError
 from minova.objects import utcnow
 from minova.rpc.versions import History, Release
 from minova.states import ActionStatus, Verb, VmState
@@ -33,6 +33,20 @@ def json_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upgradecheck, "CONF", Namespace(command=Namespace(json=True)))
     kinds = {"compute": (COMPUTE, HISTORY), "conductor": (CONDUCTOR, HISTORY)}
     monkeypatch.setattr("minova.conductor.upgrade_checks._KINDS", kinds)
+
+
+@pytest.fixture(autouse=True)
+def queues(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """Why the queues will not do, if they do not."""
+    errors: list[Exception] = []
+
+    def check_queues(_conf: cfg.ConfigOpts, names: list[str]) -> None:
+        assert names == ["compute", "conductor"]
+        for error in errors:
+            raise error
+
+    monkeypatch.setattr("minova.conductor.upgrade_checks.check_queues", check_queues)
+    return errors
 
 
 @pytest.fixture
@@ -121,6 +135,7 @@ def test_all_is_well(database: Database, check: Callable[..., Any]) -> None:
         "Configuration",
         "Database",
         "Open actions",
+        "Queues",
         "Silent services",
         "Versions: compute",
         "Pin: compute",
@@ -291,3 +306,20 @@ def test_services_of_an_embedded_cluster_are_of_no_account(
     conf.set_override("transport_url", "fake://")
     code, found = check()
     assert (code, list(found)) == (SUCCESS, ["Configuration", "Database", "Open actions"])
+
+
+def test_queues_of_another_type_stop_an_upgrade(
+    database: Database, check: Callable[..., Any], queues: list[Exception]
+) -> None:
+    queues.append(ConfigurationError(reason="they are classic"))
+    code, found = check()
+    assert (code, found["Queues"]) == (FAILURE, (FAILURE, "configuration: they are classic"))
+
+
+def test_broker_that_is_away_is_worth_a_look(
+    database: Database, check: Callable[..., Any], queues: list[Exception]
+) -> None:
+    queues.append(BrokerUnreachable(reason="ConnectionRefusedError"))
+    code, found = check()
+    assert (code, found["Queues"][0]) == (WARNING, WARNING)
+    assert "the queues could not be looked at: the broker cannot be reached" in found["Queues"][1]
