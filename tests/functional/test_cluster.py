@@ -113,6 +113,10 @@ def test_cluster_runs_instances_and_stops_without_a_trace(cluster: Cluster) -> N
     run.manage("instance", "live-migrate", "web")
     after = run.manage("instance", "list", "-f", "value", "-c", "host", "-c", "state").split()
     assert after == [{"host1": "host2", "host2": "host1"}[before], "active"]
+    sockets = [each for member in run.members() for each in member.net_connections("tcp")]
+    heard_on = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+    assert "127.0.0.1" in heard_on
+    assert heard_on <= {"127.0.0.1", "::1"}
     names = {each.name() for each in run.members()}
     assert any("beam" in name for name in names)
     assert "postgres" in names

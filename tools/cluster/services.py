@@ -52,6 +52,8 @@ class RabbitMQ:
             RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
             RABBITMQ_NODE_PORT=port,
             RABBITMQ_PID_FILE=str(home / "pid"),
+            # The one port that RABBITMQ_NODE_IP_ADDRESS does not bind.
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}",
         )
 
 
