@@ -110,8 +110,8 @@ class Engine:
             return list(self._active)
 
     def stop(self) -> None:
-        """Finish the steps that the threads are in."""
-        self._pool.shutdown(wait=True)
+        """Finish the steps that the threads are in; what waits for a thread stays listed, and is handed over."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, ctxt: RequestContext, begin: Callable[[Session, str], Task]) -> str:
         """Begin an action, unless it has begun already: a message may come twice, and the answer to a commit get lost.

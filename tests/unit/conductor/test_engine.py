@@ -1,7 +1,9 @@
 """A step is carried out, its outcome taken, and what goes wrong in between is left for others to take up."""
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, cast
 
@@ -33,8 +35,22 @@ class Inline:
             raise RuntimeError("cannot schedule new futures after shutdown")
         work(*args)
 
-    def shutdown(self, wait: bool) -> None:
+    def shutdown(self, wait: bool, cancel_futures: bool) -> None:
         self.stopped = True
+
+
+class Pool(ThreadPoolExecutor):
+    """A pool of one thread, which is busy until what came last was cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._free = threading.Event()
+        super().submit(self._free.wait, 10.0)
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
+        future = super().submit(work, *args, **more)
+        future.add_done_callback(lambda _: self._free.set())
+        return future
 
 
 @pytest.fixture
@@ -239,6 +255,16 @@ def test_answer_to_a_question_that_another_has_taken_over_is_dropped(
     now = row(rig, action)
     assert (now.step, now.sequence, now.owner) == ("check_source", 7, "other")
     assert rig.computes.sent == []
+
+
+def test_step_that_waits_for_a_thread_when_the_conductor_stops_stays_listed_to_be_handed_over(
+    rig: Rig, engine: Engine
+) -> None:
+    engine._pool = Pool()
+    action = submit(engine)
+    engine.stop()
+    assert rig.computes.sent == []
+    assert engine.active_actions() == [action]
 
 
 def test_step_that_came_while_the_conductor_stopped_stays_listed_to_be_handed_over(
