@@ -26,7 +26,7 @@ class Worker(cotyledon.Service):
     name = "minova"
 
     def __init__(
-        self, worker_id: int, conf: cfg.ConfigOpts, prog: str, build: Build, master: Master, pulse: Pulse | None
+        self, worker_id: int, conf: cfg.ConfigOpts, prog: str, build: Build, master: Master, pulse: Pulse
     ) -> None:
         """Build the service; threads and connections do not survive a fork, so everything is made here."""
         super().__init__(worker_id)  # type: ignore[arg-type]
@@ -34,8 +34,8 @@ class Worker(cotyledon.Service):
         self._pulse = pulse
         self._service = build(conf, master)
         meditation.answer(conf, prog, self._service.describe)
-        if pulse is not None:
-            self._service.watch(BEAT_SECONDS, lambda: pulse.beat(worker_id, self._service.is_ready()))
+        self._service.watch(BEAT_SECONDS, self._beat)
+        self._service.watch(BEAT_SECONDS, self._follow)
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -47,40 +47,44 @@ class Worker(cotyledon.Service):
         self._service.stop()
 
     def reload(self) -> None:
-        """Read the configuration again."""
+        """Leave it to the timer: a signal that comes while another is being answered never gets here."""
+
+    def _beat(self) -> None:
+        if self._service.lives():
+            self._pulse.beat(self.worker_id, self._service.is_ready())
+
+    def _follow(self) -> None:
+        self._pulse.follow(self.worker_id, self._read_again)
+
+    def _read_again(self) -> None:
         _reload(self._conf)
         self._service.reset()
-        if self._pulse is not None:
-            self._pulse.reloaded(self.worker_id)
 
 
 def serve(conf: cfg.ConfigOpts, prog: str, build: Build, workers: int = 1) -> Any:
     """Run a service in worker processes until it is told to stop.
 
-    SIGTERM drains and stops; SIGINT stops at once, which loses nothing; SIGHUP reloads the configuration and resolves
-    the pins again; SIGUSR2 makes the process that gets it write a report. A worker that dies is started again.
-    oslo.service's own launcher is not used because its threading backend answers SIGHUP with a restart and never calls
-    ``reset``; cotyledon is what it is built on.
+    SIGTERM drains and stops; SIGINT stops at once, which loses nothing; SIGHUP to the master reloads the configuration
+    and resolves the pins again; SIGUSR2 makes the process that gets it write a report. A worker that dies is started
+    again. oslo.service's own launcher is not used because its threading backend answers SIGHUP with a restart and never
+    calls ``reset``; cotyledon is what it is built on.
     """
     notifier = Notifier.take(os.environ)
-    vigil = Vigil(notifier, Pulse(workers)) if notifier is not None else None
+    pulse = Pulse(workers)
     manager = cotyledon.ServiceManager(graceful_shutdown_timeout=conf.graceful_shutdown_timeout)
     master = Master(started_at=utcnow(), workers=workers)
-    manager.add(Worker, workers, args=(conf, prog, build, master, vigil.pulse if vigil else None))
-    if vigil is not None:
-        _tell_systemd(manager, vigil)
-    # A worker that is started later gets the master's configuration.
+    manager.add(Worker, workers, args=(conf, prog, build, master, pulse))
+    # The master first: a worker that is started later gets its configuration.
     manager.register_hooks(on_reload=lambda: _reload(conf))
-    return manager.run()
-
-
-def _tell_systemd(manager: cotyledon.ServiceManager, vigil: Vigil) -> None:
     manager.register_hooks(
-        on_terminate=vigil.stop,
-        on_reload=vigil.reload,
-        on_dead_worker=lambda _service_id, worker_id, _exit_code: vigil.pulse.start_again(worker_id),
+        on_reload=pulse.ask_for_reload,
+        on_dead_worker=lambda _service_id, worker_id, _exit_code: pulse.start_again(worker_id),
     )
-    vigil.start()
+    if notifier is not None:
+        vigil = Vigil(notifier, pulse)
+        manager.register_hooks(on_terminate=vigil.stop, on_reload=vigil.reload)
+        vigil.start()
+    return manager.run()
 
 
 def _reload(conf: cfg.ConfigOpts) -> None:

@@ -1,17 +1,22 @@
 """The life of a service: start, serve, drain, stop."""
 
 import functools
+import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from futurist import periodics
 from oslo_messaging.rpc.server import RPCServer
 from oslo_service import service
 
 from minova.context import FreshContextPool
+
+LOG = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 3
 """How often a lease is renewed while it lasts: two renewals may be lost."""
@@ -32,12 +37,16 @@ class Master:
 class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no types
     """One service: an RPC server, timers, and what there is to do before and after."""
 
+    PATIENCE: ClassVar[float] = 600.0
+    """Seconds after which a timer that has not ended hangs: a server that is away keeps it busy for less."""
+
     def __init__(self, server: RPCServer) -> None:
         self._server = server
         self._serving = False
-        self._timers: periodics.PeriodicWorker | None = None
+        self._timers: list[_Timer] = []
+        self._worker: periodics.PeriodicWorker | None = None
         self._stopped = threading.Event()
-        self._watches: list[tuple[float, Callable[[], None]]] = []
+        self._watches: list[_Timer] = []
 
     def timers(self) -> Sequence[tuple[float, Callable[[], None]]]:
         """Return (seconds, what to do) of everything that is done periodically, from the start on."""
@@ -54,9 +63,13 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
         """Return what the service is doing now, as JSON types: for whoever looks for the reason of a hang."""
         return {}
 
-    def watch(self, seconds: float, beat: Callable[[], None]) -> None:
-        """Have ``beat`` called so often, from the start on, as one of the timers: it proves that they run."""
-        self._watches.append((seconds, beat))
+    def watch(self, seconds: float, look: Callable[[], None]) -> None:
+        """Have ``look`` called so often, from the start on, beside the timers: a thread of its own can judge them."""
+        self._watches.append(_Timer(seconds, look))
+
+    def lives(self) -> bool:
+        """Return whether no timer hangs; one that begins to is told in the log."""
+        return not any(timer.hangs(self.PATIENCE) for timer in self._timers)
 
     def drain(self) -> None:
         """Finish or hand over what runs. No more requests come in, and timers still go."""
@@ -72,29 +85,68 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
         self._server.start()
         self._serving = True
         self.announce()
-        works = [_periodic(seconds, work) for seconds, work in (*self.timers(), *self._watches)]
+        self._timers = [_Timer(seconds, work) for seconds, work in self.timers()]
+        works = [timer.periodic() for timer in (*self._timers, *self._watches)]
         pool = functools.partial(FreshContextPool, max_workers=len(works))
-        self._timers = periodics.PeriodicWorker([(work, (), {}) for work in works], executor_factory=pool)
-        threading.Thread(target=self._timers.start, name="timers", daemon=True).start()
+        self._worker = periodics.PeriodicWorker([(work, (), {}) for work in works], executor_factory=pool)
+        threading.Thread(target=self._worker.start, name="timers", daemon=True).start()
 
     def stop(self, graceful: bool = True) -> None:
-        """Stop: first take no new requests, then drain, then end the timers (they keep leases alive), then close."""
-        if self._serving:
-            # A server that was never started would wait for that.
-            self._server.stop()
-            self._server.wait()
-        self.drain()
-        if self._timers is not None:
-            self._timers.stop()
-            self._timers.wait()
-        self.close()
-        self._stopped.set()
+        """Stop: first take no new requests, then drain, then end the timers (they keep leases alive), then close.
+
+        An error, such as a database that is away, keeps nothing of that from being done, and is raised at the end.
+        """
+        with ExitStack() as last_to_first:
+            last_to_first.callback(self._stopped.set)
+            last_to_first.callback(self.close)
+            last_to_first.callback(self._stop_timers)
+            last_to_first.callback(self.drain)
+            last_to_first.callback(self._stop_server)
 
     def wait(self) -> None:
         """Block until the service has stopped."""
         self._stopped.wait()
 
+    def _stop_server(self) -> None:
+        if self._serving:
+            # A server that was never started would wait for that.
+            self._server.stop()
+            self._server.wait()
 
-def _periodic(seconds: float, work: Callable[[], None]) -> Callable[[], None]:
-    tagged: Callable[[], None] = periodics.periodic(seconds, run_immediately=True)(functools.partial(work))
-    return tagged
+    def _stop_timers(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker.wait()
+
+
+class _Timer:
+    """Something that is done periodically, and when it was last done."""
+
+    def __init__(self, seconds: float, work: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._work = work
+        self._ended_at = time.monotonic()
+        self._told = False
+
+    def periodic(self) -> Callable[[], None]:
+        """Return what a periodic worker takes."""
+        tagged: Callable[[], None] = periodics.periodic(self._seconds, run_immediately=True)(
+            functools.partial(self._run)
+        )
+        return tagged
+
+    def hangs(self, patience: float) -> bool:
+        """Return whether it should have ended more than ``patience`` seconds ago."""
+        silence = time.monotonic() - self._ended_at
+        hangs = silence > self._seconds + patience
+        if hangs and not self._told:
+            name = getattr(self._work, "__qualname__", repr(self._work))
+            LOG.error("%s hangs: it has not ended for %d seconds", name, silence)
+        self._told = hangs
+        return hangs
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended_at = time.monotonic()

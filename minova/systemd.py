@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 
 LOG = logging.getLogger(__name__)
 
@@ -46,41 +46,47 @@ class Notifier:
 
 
 class Pulse:
-    """Where workers tell their master how they are: memory that they share, of which each writes its own part."""
+    """What a master and its workers tell each other: memory that they share, of which each writes its own part."""
 
     def __init__(self, workers: int) -> None:
         self._beats = multiprocessing.RawArray("d", workers)
         self._serving = multiprocessing.RawArray("b", workers)
         self._reloads = multiprocessing.RawArray("L", workers)
-        self._asked = 0
+        self._asked = multiprocessing.RawValue("L")
 
     def beat(self, worker: int, serving: bool) -> None:
         """Show that a worker is alive, and whether it serves."""
         self._serving[worker] = serving
         self._beats[worker] = time.monotonic()
 
-    def reloaded(self, worker: int) -> None:
-        """Show that a worker has done what it was last asked to read again."""
-        self._reloads[worker] += 1
-
     def ask_for_reload(self) -> None:
-        """Note that all workers are about to be told to reload."""
-        self._asked += 1
+        """Have all workers read the configuration again."""
+        self._asked.value += 1
+
+    def follow(self, worker: int, reload: Callable[[], None]) -> None:
+        """Call ``reload`` if a worker has been asked for that since it last did it, however often."""
+        asked = self._asked.value
+        if self._reloads[worker] != asked:
+            reload()
+            self._reloads[worker] = asked
 
     def start_again(self, worker: int) -> None:
-        """Note that a worker has died and another is about to take its place, with the newest configuration."""
+        """Note that a worker has died and another is about to take its place, with the master's configuration."""
         self._serving[worker] = False
-        self._beats[worker] = time.monotonic()
-        self._reloads[worker] = self._asked
+        self._beats[worker] = 0.0
+        self._reloads[worker] = self._asked.value
 
     def all_serve(self) -> bool:
         """Return whether each worker serves, with the newest configuration."""
-        return all(self._serving) and all(reloads >= self._asked for reloads in self._reloads)
+        return all(self._serving) and all(reloads == self._asked.value for reloads in self._reloads)
 
     def all_live(self, seconds: float) -> bool:
-        """Return whether each worker has shown within so many seconds that it is alive."""
-        earliest: float = min(self._beats)
-        return earliest > time.monotonic() - seconds
+        """Return whether each worker has shown within so many seconds that it is alive, once it has begun to.
+
+        A worker that starts may have to wait for a broker or a database; the others must not suffer for that.
+        """
+        earliest = time.monotonic() - seconds
+        return all(beat == 0.0 or beat > earliest for beat in self._beats)
 
 
 class Vigil:
@@ -98,9 +104,8 @@ class Vigil:
 
     def reload(self) -> None:
         """Say that the configuration is read again; that this is done, :meth:`look` will say."""
-        self.pulse.ask_for_reload()
-        self._ready = False
         self._notifier.tell(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+        self._ready = False
 
     def stop(self) -> None:
         """Say that the service stops."""

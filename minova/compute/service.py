@@ -28,6 +28,9 @@ _INTRODUCTION_SECONDS = 0.5
 class ComputeService(Service):
     """One compute: the service of one host."""
 
+    PATIENCE = 3600.0
+    """While the broker is away its timers wait for that, and what the host is working on must not be cut off."""
+
     def __init__(
         self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, host: str, driver: ComputeDriver
     ) -> None:

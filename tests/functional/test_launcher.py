@@ -111,6 +111,21 @@ def test_reload_reaches_all_workers_and_those_that_come_later(launch: Launch, ma
     assert service.said("built")[2][1] == "5"
 
 
+def test_reloads_close_together_end_with_the_newest_configuration(launch: Launch, manager: Manager) -> None:
+    service = launch(4, NOTIFY_SOCKET=str(manager.path))
+    (service.folder / "ready").touch()
+    manager.wait_for("READY=1")
+    for number in range(5, 25):
+        configure(service.folder, "[conductor]", f"threads = {number}")
+        service.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len([pid for pid, threads in service.said("reset") if threads == "24"]) == 4, "the last reload")
+    manager.wait_for("RELOADING=1")
+    manager.wait_for("READY=1")
+    wait_until(manager.hears_nothing, "an end")
+    told = [field for field in manager.heard if field in ("RELOADING=1", "READY=1")]
+    assert told[-1] == "READY=1"
+
+
 def test_reload_of_a_mistake_is_told_in_the_log_and_changes_nothing(launch: Launch, manager: Manager) -> None:
     service = launch(1, NOTIFY_SOCKET=str(manager.path))
     (service.folder / "ready").touch()

@@ -63,19 +63,41 @@ def test_service_is_ready_again_once_all_workers_have_reloaded(pulse: Pulse) -> 
     for worker in (0, 1):
         pulse.beat(worker, True)
     vigil.look()
+    pulse.ask_for_reload()
     vigil.reload()
-    pulse.reloaded(0)
+    pulse.follow(0, lambda: None)
     vigil.look()
     assert told.fields == ["READY", "RELOADING", "MONOTONIC_USEC"]
-    pulse.reloaded(1)
+    pulse.follow(1, lambda: None)
     vigil.look()
     assert told.fields[-1] == "READY"
+
+
+def test_worker_reloads_once_however_often_it_was_asked(pulse: Pulse) -> None:
+    done: list[str] = []
+    pulse.follow(0, lambda: done.append("too early"))
+    for _ in range(3):
+        pulse.ask_for_reload()
+    for _ in range(2):
+        pulse.follow(0, lambda: done.append("reloaded"))
+    assert done == ["reloaded"]
+
+
+def test_worker_that_is_asked_while_it_reloads_reloads_again(pulse: Pulse) -> None:
+    for worker in (0, 1):
+        pulse.beat(worker, True)
+    pulse.ask_for_reload()
+    pulse.follow(1, pulse.ask_for_reload)
+    pulse.follow(0, lambda: None)
+    assert not pulse.all_serve()
+    pulse.follow(1, lambda: None)
+    assert pulse.all_serve()
 
 
 def test_worker_that_takes_anothers_place_has_the_newest_configuration(pulse: Pulse) -> None:
     pulse.beat(0, True)
     pulse.ask_for_reload()
-    pulse.reloaded(0)
+    pulse.follow(0, lambda: None)
     pulse.start_again(1)
     assert not pulse.all_serve()
     pulse.beat(1, True)
@@ -93,5 +115,18 @@ def test_watchdog_is_fed_only_while_all_workers_live(pulse: Pulse, monkeypatch: 
     vigil.look()
     assert told.fields == []
     pulse.beat(1, False)
+    vigil.look()
+    assert told.fields == ["WATCHDOG"]
+
+
+def test_watchdog_is_fed_while_a_worker_that_takes_anothers_place_waits_for_something(
+    pulse: Pulse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told(watchdog=30.0)
+    vigil = Vigil(cast("Notifier", told), pulse)
+    pulse.start_again(1)
+    later = time.monotonic() + 3600.0
+    monkeypatch.setattr("minova.systemd.time.monotonic", lambda: later)
+    pulse.beat(0, True)
     vigil.look()
     assert told.fields == ["WATCHDOG"]
