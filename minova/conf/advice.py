@@ -10,6 +10,7 @@ RABBIT = {
     "them and have the broker forget the queues that exist.",
     "rabbit_transient_quorum_queue": "minova's choice is not to: an answer that dies with the broker is asked for "
     "again, and every command would leave a replicated queue behind for rabbit_transient_queues_ttl.",
+    "rabbit_transient_queues_ttl": "minova-manage's default is 60, for each command leaves a queue of answers.",
     "amqp_durable_queues": "minova does not need it, for it uses quorum queues.",
     "use_queue_manager": "minova's choice is not to: several of its commands may run at once on one host.",
     "ssl": "The port in transport_url is then that for TLS, usually 5671. Set ssl_ca_file too.",
@@ -18,7 +19,10 @@ RABBIT = {
 
 DATABASE = {
     "connection": "With TLS: postgresql+psycopg2://user:password@host/minova?sslmode=verify-full&sslrootcert=/etc/minova/"
-    "ca.pem or mysql+pymysql://user:password@host/minova?ssl_ca=/etc/minova/ca.pem",
+    "ca.pem or mysql+pymysql://user:password@host/minova?ssl_ca=/etc/minova/ca.pem. A server that vanishes without "
+    "closing its connections is noticed by its silence only: add connect_timeout=10&keepalives_idle=10&"
+    "keepalives_interval=5&keepalives_count=3&tcp_user_timeout=25000 for PostgreSQL, and "
+    "connect_timeout=10&read_timeout=60&write_timeout=60 for MariaDB.",
 }
 
 

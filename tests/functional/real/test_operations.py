@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fixtures.services.services import DATABASES
+from tests.fixtures.services.services import DATABASES, Services
 from tests.fixtures.site import Site
 
 
@@ -24,3 +24,16 @@ def test_operators_day(site: Site) -> None:
     assert site.run(args=("instance", "delete", "web")).stdout == "deleted\n"
     assert site.manage("instance", "list") == []
     assert [error for daemon in site.daemons for error in daemon.errors()] == []
+
+
+def test_broker_soon_forgets_what_a_command_leaves_behind(site: Site, services: Services) -> None:
+    site.manage("instance", "list")
+    site.manage("rpc", "ping", "--all")
+    queues = services.rabbitmq.queues(site.transport_url, "arguments", "consumers")
+    expiring = [each for each in queues if "x-expires" in str(each["arguments"])]
+    left = [str(each["arguments"]) for each in expiring if not int(each["consumers"])]
+    kept = [str(each["arguments"]) for each in expiring if int(each["consumers"])]
+    assert len(left) >= 2
+    assert all("60000" in arguments for arguments in left)
+    assert kept
+    assert not any("60000" in arguments for arguments in kept)
