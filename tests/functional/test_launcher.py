@@ -118,12 +118,15 @@ def test_reloads_close_together_end_with_the_newest_configuration(launch: Launch
     for number in range(5, 25):
         configure(service.folder, "[conductor]", f"threads = {number}")
         service.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: len([pid for pid, threads in service.said("reset") if threads == "24"]) == 4, "the last reload")
-    manager.wait_for("RELOADING=1")
-    manager.wait_for("READY=1")
-    wait_until(manager.hears_nothing, "an end")
-    told = [field for field in manager.heard if field in ("RELOADING=1", "READY=1")]
-    assert told[-1] == "READY=1"
+
+    def is_ready_again() -> bool:
+        silent = manager.hears_nothing()
+        told = [field for field in manager.heard if field in ("RELOADING=1", "READY=1")]
+        return silent and "RELOADING=1" in told and told[-1] == "READY=1"
+
+    wait_until(is_ready_again, "an end of the reloads")
+    newest = {pid: threads for pid, threads in service.said("reset")}
+    assert newest == dict.fromkeys(service.wait_for("built", 4), "24")
 
 
 def test_reload_of_a_mistake_is_told_in_the_log_and_changes_nothing(launch: Launch, manager: Manager) -> None:
