@@ -14,6 +14,7 @@ from minova.db.queries import (
     find_node,
     find_service,
 )
+from minova.db.readable import read_known
 from minova.db.session import Database, persistent
 from minova.exception import ActionNotFound, MigrationNotFound
 from minova.objects import utcnow
@@ -35,7 +36,10 @@ _MIGRATIONS = select(models.Migration, models.Instance.name).join(
 
 
 class Queries:
-    """Reads; nothing here writes, so all of it can be run again."""
+    """Reads; nothing here writes, so all of it can be run again.
+
+    A list lacks what only a newer release can read; who asks for that by its name gets a DatabaseError.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts, database: Database) -> None:
         """Read from ``database``."""
@@ -59,7 +63,7 @@ class Queries:
         with self._database.read() as session:
             if host is not None:
                 find_node(session, host)
-            return [convert.instance(row) for row in session.scalars(query)]
+            return [convert.instance(row) for row in read_known(session, query, models.Instance).scalars()]
 
     @persistent
     def faults(self, reference: str) -> list[objects.Fault]:
@@ -86,7 +90,7 @@ class Queries:
             if reference is not None:
                 uuid = find_instance(session, reference, deleted=True).uuid
                 query = query.where(models.Action.instance_uuid == uuid)
-            return [convert.action(*row) for row in session.execute(query)]
+            return [convert.action(*row) for row in read_known(session, query, models.Action)]
 
     @persistent
     def action_events(self, action_id: str) -> list[objects.ActionEvent]:
@@ -94,8 +98,8 @@ class Queries:
         with self._database.read() as session:
             find_action(session, action_id)
             query = select(models.ActionEvent).where(models.ActionEvent.action_id == action_id)
-            order = (models.ActionEvent.started_at, models.ActionEvent.id)
-            return [convert.action_event(row) for row in session.scalars(query.order_by(*order))]
+            query = query.order_by(models.ActionEvent.started_at, models.ActionEvent.id)
+            return [convert.action_event(row) for row in read_known(session, query, models.ActionEvent).scalars()]
 
     @persistent
     def migration(self, uuid: str) -> objects.Migration:
@@ -114,7 +118,7 @@ class Queries:
             if reference is not None:
                 uuid = find_instance(session, reference, deleted=True).uuid
                 query = query.where(models.Migration.instance_uuid == uuid)
-            return [convert.migration(*row) for row in session.execute(query)]
+            return [convert.migration(*row) for row in read_known(session, query, models.Migration)]
 
     @persistent
     def host(self, name: str) -> objects.Host:

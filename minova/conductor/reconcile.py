@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import not_, select, update
 from sqlalchemy.orm import Session
 
 from minova.conductor import faults, notices
@@ -12,6 +12,7 @@ from minova.conductor.leases import Leases
 from minova.db import convert
 from minova.db.models import ComputeNode, Instance, Migration, Service
 from minova.db.queries import COMPUTE, instances_on
+from minova.db.readable import read_known, readable
 from minova.db.session import Database
 from minova.notifications.payloads import ServiceChange
 from minova.objects import Fault, Guest, HostDirective, HostReport, utcnow
@@ -32,17 +33,20 @@ class Reconciler:
 
     def take(self, report: HostReport) -> HostDirective:
         """Store a report and correct what it shows to be wrong; return what the host has to do."""
-        directive = self._database.write(self._take, report)
+        # On its own: whatever goes wrong with a guest, the host has been heard.
+        heard_before = self._database.write(_store, report)
         self._leases.renew_orders(report.orders)
+        directive = self._database.write(self._judge, report, heard_before)
         if report.started and not directive.fenced:
             self._leases.host_returned(report.host, report.orders)
         return directive
 
-    def _take(self, session: Session, report: HostReport) -> HostDirective:
-        heard_before = _register(session, report, utcnow())
-        _store_capacity(session, report)
-        fenced = session.get_one(Service, (COMPUTE, report.host)).forced_down
-        if heard_before is None:
+    def _judge(self, session: Session, report: HostReport, heard_before: datetime | None) -> HostDirective:
+        # Locked, for what follows from it: another conductor may have a report of this host, or an operator fence it.
+        service = session.get_one(Service, (COMPUTE, report.host), with_for_update=True)
+        fenced = service.forced_down
+        if heard_before is None or service.report_made_at != report.made_at:
+            # The first one, or one that has been overtaken: no evidence.
             return HostDirective(fenced=fenced)
         guests = {guest.uuid: guest for guest in report.guests}
         abort = () if fenced else tuple(_correct_all(session, report.host, guests, heard_before))
@@ -51,14 +55,15 @@ class Reconciler:
 
     def _strangers(self, session: Session, host: str, guests: Mapping[str, Guest], fenced: bool) -> Iterator[str]:
         """Look at the guests whose instances do not live on the host, and yield those that it has to destroy."""
-        rows = session.scalars(select(Instance).where(Instance.uuid.in_(list(guests)))).all()
-        unknown = set(guests) - {row.uuid for row in rows}
+        there = Instance.uuid.in_(list(guests))
+        unknown = set(guests) - set(session.scalars(select(Instance.uuid).where(there)))
         if unknown:
             LOG.warning("Host %s has guests that are no instances, and are left alone: %s", host, ", ".join(unknown))
-        for row in rows:
-            if row.host == host:
-                continue
-            if _left_behind(session, row, host):
+        elsewhere = read_known(session, select(Instance).where(there, Instance.host.is_distinct_from(host)), Instance)
+        for row in elsewhere.scalars().all():
+            if _moved_strangely(session, row):
+                LOG.warning("Instance %s is moved by a newer release of minova, and left to that", row.uuid)
+            elif _left_behind(session, row, host):
                 yield row.uuid
             elif row.task_state is not None:
                 continue
@@ -73,6 +78,13 @@ class Reconciler:
         if _swap(session, row, f"its guest was found on host {host}", guest.power_state, host=host):
             LOG.warning("Instance %s: its guest is on %s, not on %s", row.uuid, host, left)
             self._scheduler.transfer(session, convert.instance(row), host)
+
+
+def _store(session: Session, report: HostReport) -> datetime | None:
+    """Store what a report says of the host itself; return what :func:`_register` does."""
+    heard_before = _register(session, report, utcnow())
+    _store_capacity(session, report)
+    return heard_before
 
 
 def _register(session: Session, report: HostReport, now: datetime) -> datetime | None:
@@ -145,6 +157,12 @@ def _swap(session: Session, row: Instance, reason: str, power_state: PowerState,
     session.refresh(row)
     notices.instance_updated(session, row, old, reason)
     return True
+
+
+def _moved_strangely(session: Session, row: Instance) -> bool:
+    """Return whether only a newer release can say where an instance has been."""
+    strange = select(Migration.uuid).where(Migration.instance_uuid == row.uuid, not_(readable(Migration)))
+    return session.execute(strange).first() is not None
 
 
 def _left_behind(session: Session, row: Instance, host: str) -> bool:

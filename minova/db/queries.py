@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from minova.db.models import Action, ComputeNode, Instance, Migration, Service
+from minova.db.readable import read_known
 from minova.exception import (
     ActionNotFound,
     AmbiguousName,
@@ -106,5 +107,6 @@ def silent_services(session: Session, since: datetime) -> list[tuple[str, str, s
 
 
 def instances_on(session: Session, host: str) -> Sequence[Instance]:
-    """Return the instances that live on a host."""
-    return session.scalars(select(Instance).where(Instance.host == host).order_by(Instance.name)).all()
+    """Return the instances that live on a host, but for those that only a newer release can read."""
+    query = select(Instance).where(Instance.host == host).order_by(Instance.name)
+    return read_known(session, query, Instance).scalars().all()

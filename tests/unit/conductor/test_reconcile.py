@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import text
 
 from minova.conductor.leases import Leases
 from minova.conductor.reconcile import Reconciler
@@ -20,6 +21,7 @@ from minova.states import (
     VmState,
 )
 from tests.unit.conductor.rig import INSTANCE, Rig, a_guest, a_report
+from tests.unit.rows import an_instance
 
 KEEP: tuple[str, ...] = ()
 DESTROY = (INSTANCE,)
@@ -337,3 +339,68 @@ def test_fenced_host_adopts_nothing(rig: Rig, reconciler: Reconciler) -> None:
     rig.change(models.Instance, INSTANCE, vm_state=VmState.ERROR, power_state=PowerState.NOSTATE)
     reconciler.take(a_report("host2", a_guest()))
     assert rig.instance.host == "host1"
+
+
+# What a newer release has written.
+
+
+def written_by_a_newer_release(rig: Rig, table: str, column: str) -> None:
+    """Let all rows of a table hold what this release does not know."""
+    rig.database.write(lambda session: session.execute(text(f"update {table} set {column} = 'of_tomorrow'")))
+
+
+def seen_on(rig: Rig, host: str) -> bool:
+    """Return whether a host was heard just now."""
+    with rig.database.read() as session:
+        return session.get_one(models.Service, (COMPUTE, host)).last_seen_at > utcnow() - timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("column", ["vm_state", "task_state", "power_state"])
+@pytest.mark.parametrize("host", ["host1", "host2"])
+def test_instance_that_only_a_newer_release_can_read_keeps_nothing_from_its_host(
+    rig: Rig, reconciler: Reconciler, caplog: pytest.LogCaptureFixture, column: str, host: str
+) -> None:
+    written_by_a_newer_release(rig, "instances", column)
+    rig.change(models.Service, (COMPUTE, host), last_seen_at=utcnow() - timedelta(days=1))
+    other = an_instance("other", host=host, updated_at=utcnow() - timedelta(days=2))
+    rig.database.write(lambda session: session.add(other))
+    assert reconciler.take(a_report(host, a_guest())) == HostDirective()
+    assert seen_on(rig, host)
+    assert [code for code, _message in rig.faults()] == ["GuestNotFound"]
+    assert INSTANCE in caplog.text
+
+
+@pytest.mark.parametrize("column", ["status", "migration_type"])
+def test_copy_is_kept_if_only_a_newer_release_knows_where_the_instance_was_moved(
+    rig: Rig, reconciler: Reconciler, column: str
+) -> None:
+    moved(rig, EVACUATION, COMPLETED, "host2", "host1")
+    written_by_a_newer_release(rig, "migrations", column)
+    assert reconciler.take(a_report("host2", a_guest())) == HostDirective()
+    assert rig.instance.host == "host1"
+
+
+def test_host_was_heard_and_its_orders_live_whatever_is_wrong_with_a_guest(
+    rig: Rig, reconciler: Reconciler, leases: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("minova.conductor.reconcile._correct", fail)
+    rig.change(models.Service, (COMPUTE, "host1"), last_seen_at=utcnow() - timedelta(minutes=5))
+    with pytest.raises(RuntimeError):
+        reconciler.take(a_report("host1", a_guest(), orders=(("action", 3),)))
+    assert seen_on(rig, "host1")
+    assert leases.renewed == [("action", 3)]
+
+
+def test_report_that_is_overtaken_before_it_is_judged_is_not_believed(rig: Rig, reconciler: Reconciler) -> None:
+    started, now = utcnow() - timedelta(hours=1), utcnow()
+
+    def overtake(_orders: object) -> None:
+        later = now + timedelta(seconds=1)
+        rig.change(models.Service, (COMPUTE, "host1"), started_at=started, report_made_at=later)
+
+    reconciler._leases.renew_orders = overtake  # type: ignore[method-assign]
+    assert reconciler.take(a_report("host1", started_at=started, made_at=now)) == HostDirective()
+    assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)

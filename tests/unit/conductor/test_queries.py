@@ -1,0 +1,84 @@
+"""What conductors answer of rows that a newer release has written: the others, and who it is that can read these."""
+
+import pytest
+from oslo_config import cfg
+from sqlalchemy import text
+
+from minova.conductor.queries import Queries
+from minova.db import models
+from minova.exception import DatabaseError
+from minova.objects import Hop, Result, utcnow
+from minova.states import Verb
+from tests.unit.conductor.rig import INSTANCE, Rig
+from tests.unit.rows import an_instance
+
+OTHER = "other-uuid"
+
+
+@pytest.fixture
+def queries(rig: Rig, conf: cfg.ConfigOpts) -> Queries:
+    """Answer of two instances; on both something is done."""
+    rig.database.write(lambda session: session.add(an_instance(OTHER, host="host1")))
+    for instance in (INSTANCE, OTHER):
+        rig.begin(Verb.MIGRATE, instance=instance)
+    return Queries(conf, rig.database)
+
+
+def newer(rig: Rig, table: str, column: str, owner: str) -> None:
+    """Let the row that is about the first instance hold what this release does not know."""
+    statement = f"update {table} set {column} = 'of_tomorrow' where {owner} = '{INSTANCE}'"
+    rig.database.write(lambda session: session.execute(text(statement)))
+
+
+def a_line(action_id: str, step: str) -> models.ActionEvent:
+    """Return a line of a trace."""
+    now = utcnow()
+    return models.ActionEvent(
+        action_id=action_id,
+        step=step,
+        hop=Hop.STEP,
+        service="here",
+        attempt=1,
+        started_at=now,
+        finished_at=now,
+        result=Result.SUCCEEDED,
+    )
+
+
+@pytest.mark.parametrize("column", ["vm_state", "task_state", "power_state"])
+def test_instances_that_can_be_read_are_listed(
+    rig: Rig, queries: Queries, caplog: pytest.LogCaptureFixture, column: str
+) -> None:
+    newer(rig, "instances", column, "uuid")
+    assert [each.uuid for each in queries.instances(None, True)] == [OTHER]
+    assert f"Left out of instances, since only a newer release of minova can read them: {INSTANCE}" in caplog.text
+
+
+@pytest.mark.parametrize("column", ["verb", "status", "previous_vm_state"])
+def test_actions_that_can_be_read_are_listed(rig: Rig, queries: Queries, column: str) -> None:
+    newer(rig, "actions", column, "instance_uuid")
+    assert [each.instance_uuid for each in queries.actions(None, 10)] == [OTHER]
+
+
+@pytest.mark.parametrize("column", ["migration_type", "status"])
+def test_migrations_that_can_be_read_are_listed(rig: Rig, queries: Queries, column: str) -> None:
+    newer(rig, "migrations", column, "instance_uuid")
+    assert [each.instance_uuid for each in queries.migrations(None, 10)] == [OTHER]
+
+
+@pytest.mark.parametrize("column", ["hop", "result"])
+def test_lines_of_a_trace_that_can_be_read_are_listed(rig: Rig, queries: Queries, column: str) -> None:
+    [action] = queries.actions(OTHER, 1)
+    for step in ("strange", "known"):
+        rig.database.write(lambda session, step=step: session.add(a_line(action.id, step)))
+    strange = f"update action_events set {column} = 'of_tomorrow' where step = 'strange'"
+    rig.database.write(lambda session: session.execute(text(strange)))
+    steps = [each.step for each in queries.action_events(action.id)]
+    assert "known" in steps
+    assert "strange" not in steps
+
+
+def test_row_that_is_asked_for_by_its_name_says_what_is_wrong(rig: Rig, queries: Queries) -> None:
+    newer(rig, "instances", "task_state", "uuid")
+    with pytest.raises(DatabaseError, match="TaskState 'of_tomorrow', which a newer release of minova wrote"):
+        queries.instance(INSTANCE)
