@@ -86,8 +86,11 @@ class UpgradeChecks(UpgradeCommands):
                 dependents = migration.contract_dependents(self._conf, database)
                 if dependents:
                     return Result(Code.FAILURE, f"it cannot be migrated yet: {'; '.join(dependents)}")
-                migration.require_usable(database)
                 revision = migration.current(database)
+                if migration.is_older(revision):
+                    needed = f"it is at revision {revision}, and this release needs {migration.newest()}"
+                    return Result(Code.WARNING, f"{needed}: run minova-manage db sync before its services are started")
+                migration.require_usable(database)
         except DatabaseError as error:
             return Result(Code.FAILURE, error.message)
         if migration.is_newer(revision):

@@ -79,6 +79,11 @@ def is_newer(revision: str | None) -> bool:
     return revision is not None and revision not in {script.revision for script in _scripts().walk_revisions()}
 
 
+def is_older(revision: str | None) -> bool:
+    """Return whether an older program has made a revision, so that ``upgrade`` has something to do; not if empty."""
+    return revision is not None and not is_newer(revision) and revision != newest()
+
+
 def shortfalls_of(database: Database) -> list[str]:
     """Return why this program cannot work with a database, whatever its revision. :raises DatabaseError:"""
     try:
