@@ -1,6 +1,7 @@
 """What operators say of hosts, services and instances: enable, fence, drain, reset."""
 
 import logging
+from datetime import timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -12,6 +13,7 @@ from minova.context import RequestContext
 from minova.db import models
 from minova.db.queries import (
     COMPUTE,
+    CONDUCTOR,
     find_instance,
     find_node,
     find_service,
@@ -23,7 +25,7 @@ from minova.db.session import Database, LostRace
 from minova.exception import HostEvacuating, InstanceBusy, InvalidInput, MinovaError
 from minova.notifications.payloads import ServiceChange
 from minova.objects import Fault, utcnow
-from minova.states import OPEN_MIGRATION, OPERATIONS, ActionStatus, MigrationType, Verb, VmState
+from minova.states import OPEN_MIGRATION, OPERATIONS, ActionStatus, MigrationStatus, MigrationType, Verb, VmState
 
 LOG = logging.getLogger(__name__)
 
@@ -41,13 +43,17 @@ class Administration:
         """Let a host be scheduled to, or not. :raises ServiceNotFound:"""
         self._database.write(self._set_enabled, host, enabled, reason)
 
-    def set_forced_down(self, host: str, forced_down: bool) -> None:
+    def set_forced_down(self, host: str, forced_down: bool) -> str:
         """Write down that the operator vouches for a host being off, or take that back.
 
-        :raises ServiceNotFound:
+        A conductor is off with its host; that is forgotten once it is heard again, for its actions have been taken over
+        all the same.
+
+        :returns: the binary of what was changed: the compute if the host has one.
+        :raises ServiceNotFound: there is no compute, and no conductor that is silent.
         :raises HostEvacuating: it cannot be taken back while guests are being made anew elsewhere.
         """
-        self._database.write(self._set_forced_down, host, forced_down)
+        return self._database.write(self._set_forced_down, host, forced_down)
 
     def drain(self, ctxt: RequestContext, host: str) -> list[str]:
         """Let a host take no more instances and move those that it has; return the ids of the actions.
@@ -74,21 +80,32 @@ class Administration:
     def _set_enabled(self, session: Session, host: str, enabled: bool, reason: str) -> None:
         _exclude_claims(session, host)
         change = ServiceChange.ENABLED if enabled else ServiceChange.DISABLED
-        _set(session, host, change, enabled=enabled, disabled_reason="" if enabled else reason)
+        _set(session, COMPUTE, host, change, enabled=enabled, disabled_reason="" if enabled else reason)
 
-    def _set_forced_down(self, session: Session, host: str, forced_down: bool) -> None:
+    def _set_forced_down(self, session: Session, host: str, forced_down: bool) -> str:
         _exclude_claims(session, host)
         # An evacuation that begins now has this locked until it can be seen.
-        find_service(session, COMPUTE, host, lock=True)
+        compute = session.get(models.Service, (COMPUTE, host), with_for_update=True)
         if not forced_down:
             _require_no_evacuation(session, host)
         change = ServiceChange.FORCED_DOWN if forced_down else ServiceChange.FORCED_DOWN_UNSET
-        _set(session, host, change, forced_down=forced_down)
+        off = [COMPUTE]
+        if self._is_silent_conductor(session, host):
+            off = [CONDUCTOR] if compute is None else [COMPUTE, CONDUCTOR]
+        for binary in off:
+            _set(session, binary, host, change, forced_down=forced_down)
+        return off[0]
+
+    def _is_silent_conductor(self, session: Session, host: str) -> bool:
+        conductor = session.get(models.Service, (CONDUCTOR, host))
+        patience = timedelta(seconds=self._services.conf.service_down_time)
+        return conductor is not None and conductor.last_seen_at < utcnow() - patience
 
     def _set_draining(self, session: Session, host: str, draining: bool) -> list[tuple[str, VmState]]:
         _exclude_claims(session, host)
         find_node(session, host)
-        _set(session, host, ServiceChange.DRAINED if draining else ServiceChange.UNDRAINED, draining=draining)
+        change = ServiceChange.DRAINED if draining else ServiceChange.UNDRAINED
+        _set(session, COMPUTE, host, change, draining=draining)
         return [(row.uuid, row.vm_state) for row in instances_on(session, host)]
 
     def _move_away(self, ctxt: RequestContext, uuid: str, state: VmState) -> list[str]:
@@ -133,9 +150,9 @@ class Administration:
         session.flush()
 
 
-def _set(session: Session, host: str, change: ServiceChange, **values: object) -> None:
-    """Write down what an operator says of a compute, and tell of it unless it was so already."""
-    service = find_service(session, COMPUTE, host)
+def _set(session: Session, binary: str, host: str, change: ServiceChange, **values: object) -> None:
+    """Write down what an operator says of a service, and tell of it unless it was so already."""
+    service = find_service(session, binary, host)
     before = {name: getattr(service, name) for name in values}
     for name, value in values.items():
         setattr(service, name, value)
@@ -154,7 +171,8 @@ def _require_no_evacuation(session: Session, host: str) -> None:
     query = select(models.Migration.action_id).where(
         models.Migration.source_host == host,
         models.Migration.migration_type == MigrationType.EVACUATION,
-        models.Migration.status.in_(OPEN_MIGRATION),
+        # One that only a newer release knows may be open.
+        models.Migration.status.not_in(frozenset(MigrationStatus) - OPEN_MIGRATION),
     )
     action = session.scalars(query).first()
     if action is not None:

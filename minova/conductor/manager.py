@@ -144,9 +144,8 @@ class ConductorManager:
 
     @expose
     def set_service_forced_down(self, ctxt: RequestContext, host: str, forced_down: bool) -> objects.Service:
-        """Write down that a compute's host is known to be off, or take that back. :raises ServiceNotFound:"""
-        self._administration.set_forced_down(host, forced_down)
-        return self._queries.service(COMPUTE, host)
+        """Write down that a host is known to be off, or take that back. :raises ServiceNotFound:"""
+        return self._queries.service(self._administration.set_forced_down(host, forced_down), host)
 
     # Questions.
 

@@ -141,6 +141,8 @@ class ConductorService(Service):
             row = models.Service(binary=CONDUCTOR, host=self._host)
             session.add(row)
         row.rpc_version, row.started_at, row.last_seen_at = HISTORY.version, self._started_at, utcnow()
+        # An operator can say only of one that is silent that it is off.
+        row.forced_down = False
         try:
             session.flush()
         except DBDuplicateEntry:

@@ -1,11 +1,14 @@
 """What operators say of services, hosts and instances."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
+from minova.db import models
+from minova.db.queries import CONDUCTOR
 from minova.exception import HostNotFound, HostUnusable, InstanceBusy, InstanceNotFound, InvalidInput, ServiceNotFound
-from minova.objects import Action, MigrationOptions, Service
+from minova.objects import Action, MigrationOptions, Service, utcnow
 from minova.states import ActionStatus, HostState, MigrationStatus, Verb, VmState
 from tests.fixtures.gate import Gate
 from tests.fixtures.lab import Lab, wait_until
@@ -14,6 +17,13 @@ from tests.fixtures.lab import Lab, wait_until
 def service(lab: Lab, host: str) -> Service:
     [found] = [each for each in lab.api.list_services(lab.ctxt) if each.host == host]
     return found
+
+
+def register_conductor(lab: Lab, host: str, seconds_ago: float) -> None:
+    """Let a conductor be registered that was heard last so long ago."""
+    seen = utcnow() - timedelta(seconds=seconds_ago)
+    row = models.Service(binary=CONDUCTOR, host=host, rpc_version="1.0", started_at=seen, last_seen_at=seen)
+    lab.database.write(lambda session: session.add(row))
 
 
 def drain(lab: Lab, host: str) -> list[Action]:
@@ -93,6 +103,33 @@ def test_service_that_does_not_exist_is_refused(lab: Lab, host: str) -> None:
         lab.api.set_service_enabled(lab.ctxt, host, False)
     with pytest.raises(ServiceNotFound):
         lab.api.set_service_forced_down(lab.ctxt, host, True)
+
+
+def test_conductor_that_is_gone_for_good_is_down_if_the_operator_says_so_until_it_is_heard(lab: Lab) -> None:
+    gone = lab.conf.service_down_time + 1
+    register_conductor(lab, "gone", gone)
+    assert service(lab, "gone").state is HostState.UNKNOWN
+    down = lab.api.set_service_forced_down(lab.ctxt, "gone", True)
+    assert (down.binary, down.state) == ("minova-conductor", HostState.DOWN)
+    assert lab.api.set_service_forced_down(lab.ctxt, "gone", False).state is HostState.UNKNOWN
+    lab.api.set_service_forced_down(lab.ctxt, "gone", True)
+    lab.set("DEFAULT", host="gone")
+    lab.cluster.add_conductor()
+    assert service(lab, "gone").state is HostState.UP
+
+
+def test_conductor_that_is_heard_cannot_be_down(lab: Lab) -> None:
+    [conductor] = [each for each in lab.api.list_services(lab.ctxt) if each.binary == "minova-conductor"]
+    with pytest.raises(ServiceNotFound, match="no such service: minova-compute on"):
+        lab.api.set_service_forced_down(lab.ctxt, conductor.host, True)
+
+
+def test_host_that_is_off_takes_its_conductor_with_it(lab: Lab) -> None:
+    register_conductor(lab, "host1", lab.conf.service_down_time + 1)
+    lab.silence("host1")
+    assert lab.api.set_service_forced_down(lab.ctxt, "host1", True).binary == "minova-compute"
+    listed = [each.state for each in lab.api.list_services(lab.ctxt) if each.host == "host1"]
+    assert listed == [HostState.DOWN, HostState.DOWN]
 
 
 # Draining.
