@@ -57,12 +57,11 @@ class HostReporter:
         else:
             self._report()
 
-    def report(self) -> None:
-        """Report once, as a heartbeat."""
-        if self.accepted.is_set():
-            self._report()
+    def report(self) -> bool:
+        """Report once, as a heartbeat; return whether a conductor is there and took it."""
+        return self.accepted.is_set() and self._report()
 
-    def _report(self) -> None:
+    def _report(self) -> bool:
         # One at a time: a report has to be made after the answer to the one before it.
         with self._lock, self._work.watched() as touched:
             try:
@@ -73,6 +72,8 @@ class HostReporter:
                 LOG.warning("No conductor took the report of this host")
             else:
                 self._obey(directive, touched)
+                return True
+        return False
 
     def renew(self) -> None:
         """Tell the conductors that the orders in hand are being worked on."""

@@ -1,5 +1,6 @@
 """minova-compute as a service: everything it consists of, put together."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,15 @@ from minova.compute.rpcapi import HISTORY, TOPIC
 from minova.compute.work import WorkQueue
 from minova.conductor import rpcapi as conductor_rpcapi
 from minova.conductor.rpcapi import ConductorAPI
+from minova.exception import MinovaError
 from minova.rpc.control import ControlAPI, ControlEndpoint
 from minova.rpc.rollcall import RollCallAPI
 from minova.rpc.server import get_server
 from minova.rpc.versions import Pins
 from minova.service import RENEWALS_PER_LEASE, Service
 from minova.virt.driver import ComputeDriver
+
+LOG = logging.getLogger(__name__)
 
 BINARY = "minova-compute"
 _INTRODUCTION_SECONDS = 0.5
@@ -53,7 +57,7 @@ class ComputeService(Service):
         """Return what keeps the conductors informed."""
         return (
             (_INTRODUCTION_SECONDS, self.reporter.introduce),
-            (self._conf.report_interval, self.reporter.report),
+            (self._conf.report_interval, self._report),
             (self._conf.conductor.lease / RENEWALS_PER_LEASE, self.reporter.renew),
             (self._conf.compute.report_retry_interval, self._outbox.retry),
         )
@@ -88,6 +92,15 @@ class ComputeService(Service):
     def reset(self) -> None:
         """Resolve the pins again."""
         self._pins.reset()
+
+    def _report(self) -> None:
+        """Report the host, and lower the pins if an older conductor has come: asked is one that has just answered."""
+        if not self.reporter.report():
+            return
+        try:
+            self._pins.sink()
+        except (MinovaError, oslo_messaging.MessagingException) as error:
+            LOG.warning("The pins were not looked at: %s", error)
 
     def _orders(self) -> list[tuple[str, int]]:
         return [*self._work.orders(), *self._outbox.orders()]

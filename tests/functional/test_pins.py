@@ -9,7 +9,7 @@ from oslo_messaging._drivers import impl_fake
 from sqlalchemy.orm import Session
 
 from minova.db import models
-from minova.db.queries import COMPUTE
+from minova.db.queries import COMPUTE, CONDUCTOR
 from minova.exception import PeerTooOld
 from minova.objects import Action, MigrationOptions, Pin, utcnow
 from minova.states import ActionStatus, MigrationStatus
@@ -38,12 +38,12 @@ def pinned(conf: cfg.ConfigOpts) -> None:
     conf.set_override("compute", "1.0", "upgrade_levels")
 
 
-def register(lab: Lab, host: str, rpc_version: str, seconds_ago: float = 0) -> None:
-    """Let a compute of a version be registered, or change the one that is."""
+def register(lab: Lab, host: str, rpc_version: str, seconds_ago: float = 0, binary: str = COMPUTE) -> None:
+    """Let a service of a version be registered, or change the one that is."""
 
     def write(session: Session) -> None:
         now = utcnow()
-        row = session.get(models.Service, (COMPUTE, host)) or models.Service(binary=COMPUTE, host=host, started_at=now)
+        row = session.get(models.Service, (binary, host)) or models.Service(binary=binary, host=host, started_at=now)
         row.rpc_version, row.last_seen_at = rpc_version, now - timedelta(seconds=seconds_ago)
         session.add(row)
 
@@ -186,3 +186,15 @@ def test_old_host_that_comes_back_is_not_sent_what_it_does_not_know(lab: Lab, me
     wait_until(lambda: compute_pin(lab).reason == "host old-host", "a lower pin")
     lab.succeed(migrate(lab))
     assert sent(messages, "live_migration")["version"] == "1.0"
+
+
+def test_old_conductor_that_comes_back_is_not_sent_what_it_does_not_know(lab: Lab) -> None:
+    """Computes look after their pins too, with each report."""
+
+    def pins(host: str) -> list[Pin]:
+        return list(lab.cluster.control("compute").get_versions(lab.ctxt, host).pins)
+
+    register(lab, "old-conductor", "1.0", binary=CONDUCTOR)
+    held = Pin(topic="conductor", version="1.0", reason="host old-conductor")
+    for host in ("host1", "host2"):
+        wait_until(lambda host=host: pins(host) == [held], f"a lower pin on {host}")
