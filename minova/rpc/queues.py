@@ -11,6 +11,7 @@ import oslo_messaging
 from oslo_config import cfg
 from oslo_messaging._drivers.common import PURPOSE_LISTEN, PURPOSE_SEND
 
+from minova.broker import why_unreachable
 from minova.exception import BrokerUnreachable, ConfigurationError
 from minova.rpc.transport import get_transport
 
@@ -54,8 +55,7 @@ def _connected(conf: cfg.ConfigOpts, retry: int | None) -> Iterator[Any]:
     except ConfigurationError:
         raise
     except Exception as error:
-        # The driver raises its library's errors; some quote the URL, and the URL may hold a password.
-        raise BrokerUnreachable(reason=type(error.__cause__ or error).__name__) from None
+        raise BrokerUnreachable(reason=why_unreachable(error), option="[DEFAULT] transport_url") from None
     finally:
         transport.cleanup()
 

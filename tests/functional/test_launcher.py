@@ -125,7 +125,7 @@ def test_reloads_close_together_end_with_the_newest_configuration(launch: Launch
         return silent and "RELOADING=1" in told and told[-1] == "READY=1"
 
     wait_until(is_ready_again, "an end of the reloads")
-    newest = {pid: threads for pid, threads in service.said("reset")}
+    newest = dict(service.said("reset"))
     assert newest == dict.fromkeys(service.wait_for("built", 4), "24")
 
 

@@ -6,7 +6,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.fixtures.services.services import Services
+from tests.fixtures.services.services import DATABASES, Services
 from tests.fixtures.site import Site
 
 
@@ -24,6 +24,7 @@ def _wait_for_message(site: Site, services: Services, queue: str, method: str) -
     site.wait_for(lambda: method in services.rabbitmq.waiting(site.transport_url, queue), f"{method} in {queue}")
 
 
+@pytest.mark.parametrize("database", DATABASES)
 def test_request_outlives_the_absence_of_all_conductors_and_a_restart_of_the_broker(
     small_site: Site, services: Services
 ) -> None:
@@ -40,6 +41,7 @@ def test_request_outlives_the_absence_of_all_conductors_and_a_restart_of_the_bro
     assert site.manage("instance", "show", "web")["state"] == "active"
 
 
+@pytest.mark.parametrize("database", DATABASES)
 def test_compute_that_returns_finds_what_it_was_sent(small_site: Site, services: Services) -> None:
     site = small_site
     site.manage("instance", "boot", "web")
