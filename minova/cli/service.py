@@ -52,7 +52,7 @@ class Disable(_ServiceCommand):
 
 
 class ForceDown(_ServiceCommand):
-    """Say that a host is off for certain, so that its instances may be evacuated and nobody waits for its services."""
+    """Say that a host is off for certain: its instances may be evacuated, and nobody waits for it."""
 
     def arguments(self, parser: ArgumentParser) -> None:
         """Add the way back."""

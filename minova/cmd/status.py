@@ -6,6 +6,7 @@ It reads the database itself: the conductors that would be asked are those of th
 import logging
 import sys
 from argparse import Namespace
+from typing import Any
 
 from minova.cmd import init_backend
 
@@ -27,7 +28,7 @@ def main() -> int:
     # What libraries log, the checks say better.
     logging.getLogger().addHandler(logging.NullHandler())
     checks = UpgradeChecks(cfg.CONF)
-    upgradecheck.register_cli_options(cfg.CONF, checks)
+    cfg.CONF.register_cli_opt(cfg.SubCommandOpt("command", handler=_add_commands))
     # Where the library looks; its own main() would read the configuration without checking it.
     upgradecheck.CONF = Namespace(command=Namespace(json="--json" in sys.argv))  # type: ignore[assignment]
     try:
@@ -39,6 +40,13 @@ def main() -> int:
     except Exception as error:
         sys.stderr.write(f"{PROG}: error: unexpected {type(error).__name__}: {' '.join(str(error).split())}\n")
         return UNKNOWN
+
+
+def _add_commands(subparsers: Any) -> None:
+    # The library's own would take any word for "check".
+    upgrade = subparsers.add_parser("upgrade", help="before and after an upgrade")
+    upgrade.add_argument("check", choices=["check"], help="say whether the upgrade may go on")
+    upgrade.add_argument("--json", action="store_true", help="show the results as JSON")
 
 
 if __name__ == "__main__":

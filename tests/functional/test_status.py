@@ -42,6 +42,14 @@ def test_mistake_in_the_configuration_is_a_check_that_failed(tmp_path: Path) -> 
     assert "leases: no such option" in check["details"]
 
 
+@pytest.mark.parametrize("words", [["upgrade"], ["upgrade", "chek"], ["check"], ["upgrade", "check", "--jsn"]])
+def test_word_that_means_nothing_is_refused(words: list[str]) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert "| Check" not in done.stdout
+    assert "error:" in done.stderr.splitlines()[-1]
+
+
 def test_accident_is_neither_a_yes_nor_a_no(file: str, conf: cfg.ConfigOpts) -> None:
     with Database(conf) as database:
         database.write(lambda session: session.execute(text("alter table actions rename to somewhere_else")))

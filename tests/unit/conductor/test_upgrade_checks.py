@@ -319,7 +319,7 @@ def test_queues_of_another_type_stop_an_upgrade(
 def test_broker_that_is_away_is_worth_a_look(
     database: Database, check: Callable[..., Any], queues: list[Exception]
 ) -> None:
-    queues.append(BrokerUnreachable(reason="ConnectionRefusedError"))
+    queues.append(BrokerUnreachable(reason="ConnectionRefusedError", option="[DEFAULT] transport_url"))
     code, found = check()
     assert (code, found["Queues"][0]) == (WARNING, WARNING)
     assert "the queues could not be looked at: the broker cannot be reached" in found["Queues"][1]
