@@ -6,7 +6,6 @@ It reads the database itself: the conductors that would be asked are those of th
 import logging
 import sys
 from argparse import Namespace
-from typing import Any
 
 from minova.cmd import init_backend
 
@@ -15,7 +14,7 @@ init_backend()
 from oslo_config import cfg  # noqa: E402
 from oslo_upgradecheck import upgradecheck  # noqa: E402
 
-from minova.conductor.upgrade_checks import UpgradeChecks  # noqa: E402
+from minova.conductor.upgrade_checks import UpgradeChecks, add_commands  # noqa: E402
 from minova.conf import load  # noqa: E402
 from minova.exception import ConfigurationError  # noqa: E402
 
@@ -28,7 +27,7 @@ def main() -> int:
     # What libraries log, the checks say better.
     logging.getLogger().addHandler(logging.NullHandler())
     checks = UpgradeChecks(cfg.CONF)
-    cfg.CONF.register_cli_opt(cfg.SubCommandOpt("command", handler=_add_commands))
+    cfg.CONF.register_cli_opt(cfg.SubCommandOpt("command", handler=add_commands))
     # Where the library looks; its own main() would read the configuration without checking it.
     upgradecheck.CONF = Namespace(command=Namespace(json="--json" in sys.argv))  # type: ignore[assignment]
     try:
@@ -40,13 +39,6 @@ def main() -> int:
     except Exception as error:
         sys.stderr.write(f"{PROG}: error: unexpected {type(error).__name__}: {' '.join(str(error).split())}\n")
         return UNKNOWN
-
-
-def _add_commands(subparsers: Any) -> None:
-    # The library's own would take any word for "check".
-    upgrade = subparsers.add_parser("upgrade", help="before and after an upgrade")
-    upgrade.add_argument("check", choices=["check"], help="say whether the upgrade may go on")
-    upgrade.add_argument("--json", action="store_true", help="show the results as JSON")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,13 @@ _Check = tuple[Callable[..., Result], dict[str, Any]]
 _FEW = 5
 
 
+def add_commands(subparsers: Any) -> None:
+    """Add what ``minova-status`` can be told, to argparse's subparsers; oslo.upgradecheck takes any word for check."""
+    upgrade = subparsers.add_parser("upgrade", help="before and after an upgrade")
+    upgrade.add_argument("check", choices=["check"], help="say whether the upgrade may go on")
+    upgrade.add_argument("--json", action="store_true", help="show the results as JSON")
+
+
 class UpgradeChecks(UpgradeCommands):
     """``minova-status upgrade check``: each check, and how far one can look."""
 

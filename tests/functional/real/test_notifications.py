@@ -66,6 +66,12 @@ def watchers(services: Services, site: Site) -> list[str]:
     return [name for name in names if "watch" in name]
 
 
+def waiting(services: Services, site: Site, name: str) -> int:
+    """Return how many messages are in a queue."""
+    queues = services.rabbitmq.queues(site.transport_url, "messages")
+    return next(int(queue["messages"]) for queue in queues if queue["name"] == name)
+
+
 def test_watch_sees_what_daemons_do(make_site: Callable[..., Site], services: Services, tmp_path: Path) -> None:
     site = up(make_site(ON))
     with watching(site, tmp_path, "--event", "instance.*") as watch:
@@ -82,8 +88,8 @@ def test_watch_sees_what_daemons_do(make_site: Callable[..., Site], services: Se
         assert watch.end(signal.SIGINT) == 0
     assert watchers(services, site) == []
     # What it saw is still there for those whom it is meant for.
-    waiting = {queue["name"]: queue["messages"] for queue in services.rabbitmq.queues(site.transport_url, "messages")}
-    assert int(waiting["notifications.info"]) >= 4
+    # The broker counts every few seconds.
+    site.wait_for(lambda: waiting(services, site, "notifications.info") >= 4, "four messages in the queue")
 
 
 def test_watch_that_is_killed_leaves_no_queue(

@@ -176,10 +176,10 @@ def upgrade(site: Site, daemon: Daemon, scripts: Path) -> Daemon:
 
 
 def pin_of_computes(site: Site) -> tuple[str, str]:
-    """Return the version at which the conductor holds its messages to computes, and why."""
+    """Return the version at which the conductor holds its messages to computes, and why; nothing while it looks."""
     (conductor,) = (each for each in site.manage("rpc", "versions") if each["binary"] == CONDUCTOR)
-    (pin,) = conductor["pins"]
-    return pin["version"], pin["reason"]
+    pins = [(pin["version"], pin["reason"]) for pin in conductor["pins"]]
+    return pins[0] if pins else ("", "")
 
 
 def upgrade_check(site: Site, scripts: Path) -> tuple[int, dict[str, str]]:
