@@ -100,6 +100,9 @@ class RPCAPI:
         except oslo_messaging.MessagingTimeout:
             early = time.monotonic() - started < seconds
             raise PeerSilent(peer=peer, seconds=(monitor or seconds) if early else seconds) from None
+        except oslo_messaging.MessageDeliveryFailure:
+            # The broker is away, and the driver has given up sooner than it was told to.
+            raise PeerSilent(peer=peer, seconds=round(time.monotonic() - started, 1)) from None
         except oslo_messaging.RemoteError as error:
             # A type that is not ours: no traceback of a peer reaches a user.
             reason = str(error.value)

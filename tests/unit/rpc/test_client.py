@@ -5,6 +5,7 @@ from typing import Any
 import oslo_messaging
 import pytest
 from oslo_config import cfg
+from oslo_messaging import MessageDeliveryFailure
 
 from minova.context import RequestContext
 from minova.exception import AmbiguousName, InvalidState, PeerSilent, PeerTooOld, ServiceFault
@@ -145,6 +146,17 @@ def test_silence_is_a_typed_error(api: EchoAPI, ctxt: RequestContext, host: str 
     with pytest.raises(PeerSilent) as caught:
         api.echo(ctxt, host)
     assert (caught.value.peer, caught.value.seconds) == (peer, 10.0)
+
+
+def test_broker_that_goes_away_is_silence(
+    api: EchoAPI, loopback: Loopback, ctxt: RequestContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(*_args: Any, **_options: Any) -> None:
+        raise MessageDeliveryFailure("amqp://user:secret@broker after inf tries")
+
+    monkeypatch.setattr(loopback, "send", send)
+    with pytest.raises(PeerSilent, match=r"compute on host1 did not answer within [\d.]+ s"):
+        api.echo(ctxt, "host1")
 
 
 def test_can_send_version(api: EchoAPI, held_api: EchoAPI) -> None:
