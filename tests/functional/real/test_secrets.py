@@ -42,6 +42,8 @@ def run(binary: str, config: Path) -> subprocess.CompletedProcess[str]:
         ("minova-manage", "DEFAULT", "transport_url", ""),
         ("minova-manage", "DEFAULT", "transport_url", "1"),
         ("minova-conductor", "database", "connection", "1"),
+        ("minova-conductor", "DEFAULT", "transport_url", ""),
+        ("minova-compute", "DEFAULT", "transport_url", ""),
     ],
 )
 def test_refusals_hold_no_password(site: Site, binary: str, section: str, option: str, port: str) -> None:
