@@ -51,9 +51,13 @@ def get_transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
         return oslo_messaging.get_notification_transport(conf)
     except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure, ValueError) as error:
         # The error quotes the URL, and the URL may hold a password.
-        option = f"[{GROUP}] transport_url" if conf[GROUP].transport_url else "[DEFAULT] transport_url"
-        reason = f"{option} cannot be used ({type(error).__name__})"
+        reason = f"{url_option(conf)} cannot be used ({type(error).__name__})"
         raise ConfigurationError(reason=f"{reason}; it looks like rabbit://user:pass@host:5672/") from None
+
+
+def url_option(conf: cfg.ConfigOpts) -> str:
+    """Return the name of the option that the URL of the notifications' broker comes from."""
+    return f"[{GROUP}] transport_url" if conf[GROUP].transport_url else "[DEFAULT] transport_url"
 
 
 def _refuse(reason: str) -> None:

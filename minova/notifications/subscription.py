@@ -17,7 +17,7 @@ from oslo_messaging._drivers.common import PURPOSE_SEND
 from minova.broker import why_unreachable
 from minova.exception import BrokerUnreachable, ConfigurationError
 from minova.notifications.catalogue import Priority
-from minova.notifications.notifier import BROKER, GROUP, check, get_transport
+from minova.notifications.notifier import BROKER, GROUP, check, get_transport, url_option
 
 LOG = logging.getLogger(__name__)
 
@@ -130,7 +130,6 @@ def _reach(conf: cfg.ConfigOpts) -> _Broker:
             )
             return _Broker(ours.connection.clone(), exchange)
     except Exception as error:
-        option = f"[{GROUP}] transport_url" if conf[GROUP].transport_url else "[DEFAULT] transport_url"
-        raise BrokerUnreachable(reason=why_unreachable(error), option=option) from None
+        raise BrokerUnreachable(reason=why_unreachable(error), option=url_option(conf)) from None
     finally:
         transport.cleanup()
