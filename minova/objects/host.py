@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minova.objects.base import UUID, Moment, RPCVersion
+from minova.objects.base import Moment, RPCVersion
 from minova.states import HostState, PowerState
 
 
@@ -15,7 +15,8 @@ class Guest:
     """
 
     VERSION: ClassVar[str] = "1.0"
-    uuid: UUID
+    uuid: str
+    """As the hypervisor has it: one odd name must not keep all of a host's report from being taken."""
     name: str
     power_state: PowerState
     migrating_to: str | None = None

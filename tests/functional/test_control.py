@@ -237,3 +237,12 @@ def test_error_of_a_driver_crosses_two_services_unchanged(lab: Lab) -> None:
     assert action.error == f"check_can_live_migrate on host {before.host}: injected failure"
     assert (lab.fault().code, lab.fault().message) == ("OperationRefused", action.error)
     assert (action.verb, lab.instance().host) == (Verb.LIVE_MIGRATE, before.host)
+
+
+def test_stray_file_among_the_guests_does_not_silence_the_host(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    lab.boot(host="host1")
+    lab.guest_file("host1", "notes").write_text("{}")
+    with caplog.at_level(logging.WARNING):
+        assert lab.cluster.computes["host1"].reporter.report()
+    assert "No conductor took the report" not in caplog.text
+    lab.guest_file("host1", "notes").unlink(missing_ok=True)
