@@ -21,6 +21,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._pending: list[tuple[RequestContext, Outcome]] = []
         self._rejected: set[tuple[str, int]] = set()
+        self._underway: set[tuple[str, int]] = set()
 
     def deliver(self, outcome: Outcome) -> None:
         """Report an outcome for whom this thread works; if no conductor takes it now, keep it for :meth:`retry`."""
@@ -49,7 +50,19 @@ class Outbox:
             return [order for order in underway if order not in self._rejected]
 
     def _try(self, ctxt: RequestContext, outcome: Outcome) -> bool:
-        """Report an outcome; return whether there was an answer."""
+        """Report an outcome, unless another thread is about to; return whether there was an answer."""
+        order = _order(outcome)
+        with self._lock:
+            if order in self._underway:
+                return True
+            self._underway.add(order)
+        try:
+            return self._report(ctxt, outcome)
+        finally:
+            with self._lock:
+                self._underway.discard(order)
+
+    def _report(self, ctxt: RequestContext, outcome: Outcome) -> bool:
         try:
             self._conductor.report_outcome(ctxt, outcome)
         except (PeerSilent, oslo_messaging.MessagingException):
@@ -62,7 +75,6 @@ class Outbox:
                 self._rejected.add(_order(outcome))
             return True
         with self._lock:
-            # Two threads may have delivered it at once; the conductor drops what it has already.
             self._pending = [each for each in self._pending if each[1] is not outcome]
             self._rejected.discard(_order(outcome))
         return True
