@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 
-from minova import meditation
+from minova import failpoints, meditation
 from minova.conf import load
 from minova.exception import ConfigurationError, MinovaError
 from minova.launcher import Build, serve
@@ -23,14 +23,14 @@ def run_daemon(
 
     :param check: raises a MinovaError for what would keep the service from working.
     :param workers: says how many processes serve.
-    :returns: the exit status; 1 with one line on standard error for a mistake of the operator's.
+    :returns: the exit status; 1, and one line on standard error, for a mistake of the operator's.
     """
     try:
         load.load(cfg.CONF, list(args), prog)
         load.setup_logging(cfg.CONF, file=None, debug=cfg.CONF.debug)
+        failpoints.activate(prog, cfg.CONF.host)
         _require_broker(prog, cfg.CONF)
-        # First, for the checks may wait for the database and the broker.
-        meditation.answer(cfg.CONF, prog)
+        meditation.answer(cfg.CONF, prog)  # before the checks, which may wait for the database and the broker
         check(cfg.CONF)
     except MinovaError as error:
         sys.stderr.write(f"{prog}: error: {error.message}\n")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from minova import failpoints
 from minova.context import current_context, working_for
 from minova.exception import HostUnusable, MigrationAborted, MinovaError
 from minova.objects import Fault, Order, Outcome, Result, Task, utcnow
@@ -171,10 +172,12 @@ class WorkQueue:
 
     def _work(self, job: Job) -> None:
         started = utcnow()
+        failpoints.before("work", job.order.step)
         try:
             result, data, fault = self._attempt(job)
         except Detached:
             return
+        failpoints.after("work", job.order.step)
         finished = utcnow()
         LOG.info("Action %s: %s of %s %s", job.order.action_id, job.order.step, job.order.instance_uuid, result)
         self._finish(job)

@@ -18,6 +18,7 @@ import oslo_messaging
 from oslo_db.exception import DBError
 from sqlalchemy.orm import Session
 
+from minova import failpoints
 from minova.conductor import trace
 from minova.conductor.machine import Machine
 from minova.conductor.tasks import Services, Task
@@ -197,7 +198,9 @@ class Engine:
         assert step is not None
         data, fault = None, None
         try:
+            failpoints.before("step", step.name)
             data = step.run(task, host)
+            failpoints.after("step", step.name)
         except (oslo_messaging.MessagingException, DBError, DatabaseError):
             LOG.warning("Action %s: %s was not sent, and will be", task.action.id, step.name)
             return

@@ -17,6 +17,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
+from minova import failpoints
 from minova.conf.check import mask
 from minova.exception import DatabaseError
 from minova.notifications.catalogue import Notification
@@ -114,6 +115,8 @@ class Database:
     def _write(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with self._writers.begin() as session:
             result = work(session, *args, **kwargs)
+            failpoints.before("commit", work.__qualname__)
+        failpoints.after("commit", work.__qualname__)
         return result, session.info.get(_ANNOUNCED, ())
 
     @contextmanager

@@ -1,12 +1,14 @@
 """The base of every ``rpcapi.py``: versions, pins, timeouts and errors are dealt with here, once."""
 
+import functools
 import time
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import oslo_messaging
 from oslo_config import cfg
 
+from minova import failpoints
 from minova.context import RequestContext
 from minova.exception import MinovaError, PeerSilent, PeerTooOld, ServiceFault
 from minova.objects import Pin
@@ -61,7 +63,8 @@ class RPCAPI:
         :raises PeerTooOld: the pin is below the version.
         """
         client = self._client.prepare(server=host, version=self._version(method, version))
-        client.cast(ctxt, method, **args)
+        send = functools.partial(client.cast, ctxt, method, **args)
+        failpoints.message("cast", f"{self.TOPIC}.{method}", send, send, lambda: None)
 
     def _fanout(self, ctxt: RequestContext, method: str, /, **args: Any) -> None:
         """Send ``method`` to every server of the topic at once, and go on.
@@ -96,7 +99,14 @@ class RPCAPI:
         client = self._client.prepare(server=host, version=version, timeout=seconds, call_monitor_timeout=monitor)
         peer = f"{self.TOPIC} on {host}" if host else f"any {self.TOPIC}"
         try:
-            return client.call(ctxt, method, **args)
+            ask = functools.partial(client.call, ctxt, method, **args)
+            return failpoints.message(
+                "call",
+                f"{self.TOPIC}.{method}",
+                ask,
+                functools.partial(client.cast, ctxt, method, **args),
+                functools.partial(_hear_nothing, monitor or seconds),
+            )
         except oslo_messaging.MessagingTimeout:
             early = time.monotonic() - started < seconds
             raise PeerSilent(peer=peer, seconds=(monitor or seconds) if early else seconds) from None
@@ -125,6 +135,12 @@ class RPCAPI:
         if not serves(pin.version, needed):
             raise PeerTooOld(method=f"{self.TOPIC}.{method}", needed=needed, pinned=pin.version, holder=pin.reason)
         return needed
+
+
+def _hear_nothing(seconds: float) -> NoReturn:
+    """Wait as one whose message was lost."""
+    time.sleep(seconds)
+    raise oslo_messaging.MessagingTimeout
 
 
 def _own_type(error: MinovaError) -> MinovaError:

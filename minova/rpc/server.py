@@ -1,5 +1,6 @@
 """The receiving side: what is exposed, and the one wrapper around every dispatch."""
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import oslo_messaging
 from oslo_messaging.rpc import dispatcher, server
 
+from minova import failpoints
 from minova.context import FreshContextPool, RequestContext
 from minova.exception import InvalidInput, MinovaError, ServiceFault
 from minova.rpc.inspection import MessageRefused, check_message, typed_arguments
@@ -40,6 +42,10 @@ class _Server(server.RPCServer):  # type: ignore[misc]  # oslo.messaging has no 
         super().__init__(*args)
         self._executor_cls = FreshContextPool
 
+    def _process_incoming(self, incoming: Any) -> None:
+        _tap_reply(incoming[0], self._target.topic)
+        super()._process_incoming(incoming)
+
 
 class Dispatcher(dispatcher.RPCDispatcher):  # type: ignore[misc]  # oslo.messaging has no types
     """Inspects, logs and times every message, and decides what an error becomes.
@@ -52,6 +58,7 @@ class Dispatcher(dispatcher.RPCDispatcher):  # type: ignore[misc]  # oslo.messag
     def __init__(self, endpoints: Sequence[object], service: str, max_size: int) -> None:
         super().__init__(list(endpoints), Serializer(), oslo_messaging.ExplicitRPCAccessPolicy)
         self._service = service
+        self._topic = service.partition(":")[0]
         self._max_size = max_size
 
     def dispatch(self, incoming: Any) -> Any:
@@ -85,7 +92,10 @@ class Dispatcher(dispatcher.RPCDispatcher):  # type: ignore[misc]  # oslo.messag
         """Run one endpoint's method: as oslo.messaging does, and check the types of the arguments."""
         context = self.serializer.deserialize_context(ctxt)
         typed = typed_arguments(getattr(type(endpoint), method), self._objects(context, args))
-        return self.serializer.serialize_entity(context, getattr(endpoint, method)(context, **typed))
+        failpoints.before("dispatch", f"{self._topic}.{method}")
+        answer = getattr(endpoint, method)(context, **typed)
+        failpoints.after("dispatch", f"{self._topic}.{method}")
+        return self.serializer.serialize_entity(context, answer)
 
     def _objects(self, ctxt: RequestContext, args: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -127,6 +137,18 @@ class Dispatcher(dispatcher.RPCDispatcher):  # type: ignore[misc]  # oslo.messag
                 request_id=str(incoming.ctxt.get("request_id")),
             )
         )
+
+
+def _tap_reply(message: Any, topic: str) -> None:
+    """Have the answer to a message pass its failpoints, if somebody waits for it."""
+    if failpoints.active() and getattr(message, "orig_msg_id", None):
+        name, reply = f"{topic}.{message.message.get('method')}", message.reply
+
+        def send(*args: Any, **kwargs: Any) -> None:
+            again = functools.partial(reply, *args, **kwargs)
+            failpoints.message("reply", name, again, again, lambda: None)
+
+        message.reply = send
 
 
 def _answer(error: MinovaError) -> NoReturn:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from oslo_config import cfg
 
+from minova import failpoints
 from minova.virt.driver import ComputeDriver
 from minova.virt.fake import FakeDriver
 
@@ -12,4 +13,4 @@ _DRIVERS: Mapping[str, Callable[[cfg.ConfigOpts, str], ComputeDriver]] = {"fake"
 
 def make_driver(conf: cfg.ConfigOpts, host: str) -> ComputeDriver:
     """Return the driver that ``[compute] driver`` names, for ``host``. :raises ConfigurationError:"""
-    return _DRIVERS[conf.compute.driver](conf, host)
+    return failpoints.tapped(_DRIVERS[conf.compute.driver](conf, host), "driver")

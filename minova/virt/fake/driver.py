@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from oslo_config import cfg
 
+from minova import failpoints
 from minova.exception import InsufficientResources, OperationRefused
 from minova.objects import Guest, HostCapacity, Instance, MigrationOptions
 from minova.states import PowerState
@@ -46,7 +47,7 @@ class FakeDriver:
         self._clock = clock
         self._sleep = sleep
         self._failures = Failures(conf, host)
-        self._files = GuestFiles(conf.state_path, host)
+        self._files = failpoints.tapped(GuestFiles(conf.state_path, host), "guest", "write", "move", "remove")
         self._migrator = LiveMigrator(conf, self._files, clock, sleep)
 
     def capacity(self) -> HostCapacity:
