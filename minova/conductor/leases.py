@@ -17,7 +17,7 @@ from minova.db import convert, models
 from minova.db.queries import COMPUTE
 from minova.db.session import Database, persistent
 from minova.exception import HostUnusable, PeerSilent
-from minova.objects import Fault, Hop, utcnow
+from minova.objects import Fault, Hop, Result, utcnow
 from minova.states import OPEN_ACTION, HostState
 
 LOG = logging.getLogger(__name__)
@@ -125,6 +125,17 @@ class Leases:
         error = HostUnusable(host=host, reason="it was forced down") if state is HostState.DOWN else silent
         # A host that is fenced is as silent as one that does not answer: tasks treat both alike.
         fault = Fault(code=PeerSilent.__name__, message=error.message, host=self._engine.name)
+        step = task.current.name if task.current is not None else action.step
+        trace.add(
+            session,
+            action,
+            Hop.CAST,
+            self._engine.name,
+            action.heard_at,
+            Result.FAILED,
+            step=step,
+            message=error.message,
+        )
         self._engine.machine.fail(session, task, fault)
         return task
 
