@@ -1,19 +1,23 @@
 """Migrations under way: their progress, abort, and forcing them to end."""
 
+import functools
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import msgspec
+import oslo_messaging
 from oslo_config import cfg
 from sqlalchemy.orm import Session
 
 from minova.conductor import moves
 from minova.conductor.engine import Engine
 from minova.conductor.tasks import Services, Task
-from minova.context import RequestContext
+from minova.context import RequestContext, working_for
 from minova.db import models
 from minova.db.queries import find_migration, migration_of
 from minova.db.session import Database, persistent
-from minova.exception import ActionUnknown, InvalidInput, NotForceable
+from minova.exception import ActionUnknown, InvalidInput, MinovaError, NotForceable
 from minova.objects import MigrationProgress, Order, utcnow
 from minova.states import OPEN_ACTION, MigrationEvent, MigrationStatus, MigrationType
 
@@ -29,12 +33,15 @@ class Migrations:
         self._engine = engine
 
     def progress(self, order: Order, event: str, progress: MigrationProgress | None) -> None:
-        """Store what a source reports of a migration; if nobody wants it any more, have it aborted."""
+        """Store what a source reports of a migration, and tell it again what was asked for meanwhile.
+
+        It may have been restarted since it was told to abort the migration, or to force it to its end.
+        """
         if event not in set(MigrationEvent):
             raise InvalidInput(reason=f"no such event of a migration: {event}")
-        unwanted = self._database.write(self._store_progress, order, MigrationEvent(event), progress)
-        if unwanted is not None:
-            self._engine.abort(unwanted)
+        tell = self._database.write(self._store_progress, order, MigrationEvent(event), progress)
+        if tell is not None:
+            tell()
 
     def abort(self, uuid: str) -> str:
         """Cancel the action of a migration, queued or running; return the action's id. :raises NotCancellable:"""
@@ -54,6 +61,7 @@ class Migrations:
         if row.status is not MigrationStatus.RUNNING:
             raise NotForceable(migration=uuid, status=row.status)
         self._services.compute.live_migration_force_complete(ctxt, row.source_host, row.action_id, row.instance_uuid)
+        self._database.write(self._remember_force, row.action_id)
         return row.action_id
 
     @persistent
@@ -61,10 +69,21 @@ class Migrations:
         with self._database.read() as session:
             return find_migration(session, uuid)
 
+    def _remember_force(self, session: Session, action_id: str) -> None:
+        self._engine.machine.load(session, session.get_one(models.Action, action_id)).remember(forced=True)
+
+    def _force_again(self, task: Task) -> None:
+        host = task.waits_for
+        if host is not None:
+            with working_for(task.ctxt), suppress(MinovaError, oslo_messaging.MessagingException):
+                self._services.compute.live_migration_force_complete(
+                    task.ctxt, host, task.action.id, task.instance.uuid
+                )
+
     def _store_progress(
         self, session: Session, order: Order, event: MigrationEvent, progress: MigrationProgress | None
-    ) -> Task | None:
-        """Store progress unless it is stale; return the task if the migration was cancelled or given up meanwhile."""
+    ) -> Callable[[], None] | None:
+        """Store progress unless it is stale; return what has to be told to the source, if anything has."""
         action = session.get(models.Action, order.action_id)
         if action is None:
             return None
@@ -74,10 +93,12 @@ class Migrations:
             # The next progress may reach a conductor that knows it.
             return None
         if action.status not in OPEN_ACTION or task.current is None or task.current.name != order.step:
-            return task
+            return functools.partial(self._engine.abort, task)
         if action.sequence == order.sequence:
             self._store(session, action, event, progress)
-        return task if action.cancel_requested else None
+        if action.cancel_requested:
+            return functools.partial(self._engine.abort, task)
+        return functools.partial(self._force_again, task) if "forced" in action.data else None
 
     def _store(
         self, session: Session, action: models.Action, event: MigrationEvent, progress: MigrationProgress | None
