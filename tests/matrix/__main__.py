@@ -1,0 +1,62 @@
+"""``python -m tests.matrix``: discover the cells, do them, print the table; 1 if one of them is broken."""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Sequence
+
+from minova.cmd import init_backend
+
+init_backend()
+
+from tests.matrix.cells import Cell, sample  # noqa: E402
+from tests.matrix.experiment import Verdict  # noqa: E402
+from tests.matrix.operations import OPERATIONS  # noqa: E402
+from tests.matrix.report import print_table, summary  # noqa: E402
+from tests.matrix.runner import Runner  # noqa: E402
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
+    parser.add_argument("--operation", action="append", choices=OPERATIONS, help="only this one; may be repeated")
+    parser.add_argument("--match", default="", metavar="TEXT", help="only cells whose line contains this")
+    parser.add_argument("--sample", type=int, default=0, metavar="N", help="only so many cells, chosen at random")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), metavar="N", help="of that choice")
+    parser.add_argument("--jobs", type=int, default=4, metavar="N", help="cells beside each other; default: 4")
+    parser.add_argument("--list", action="store_true", help="list the cells, and do none")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the matrix; return the exit status."""
+    arguments = _arguments(argv)
+    started = time.monotonic()
+    with Runner.open(arguments.jobs) as runner:
+        cells = [each for each in runner.discover(arguments.operation or OPERATIONS) if arguments.match in str(each)]
+        _say(f"{len(cells)} cells found in {time.monotonic() - started:.0f} s")
+        if arguments.sample:
+            cells = sample(cells, arguments.sample, arguments.seed)
+            _say(f"{len(cells)} of them are done: --sample {arguments.sample} --seed {arguments.seed}")
+        if arguments.list:
+            _say("\n".join(str(cell) for cell in cells))
+            return 0
+        verdicts = runner.run(cells, _tell)
+    print_table(verdicts)
+    for line in summary(verdicts, time.monotonic() - started):
+        _say(line)
+    return int(any(verdict.broken for verdict in verdicts.values()))
+
+
+def _tell(cell: Cell, verdict: Verdict) -> None:
+    seconds = f" after {verdict.recovery:.1f} s" if verdict.recovery is not None else ""
+    _say(f"{cell}: {verdict.outcome}{seconds}{verdict.detail and chr(10)}{verdict.detail}")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,173 @@
+"""What is done in the cells: each operation, from a state of its own, by the operator's messages."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from minova.objects import BootRequest, MigrationOptions
+from minova.states import ActionStatus
+from tests.matrix.stand import DESTINATION, FIRST, SOURCE, Stand
+
+Submit = Callable[[Stand], str]
+
+SUCCEEDED = frozenset({ActionStatus.SUCCEEDED})
+CANCELLED = frozenset({ActionStatus.CANCELLED, ActionStatus.SUCCEEDED})
+"""What comes of something that is cancelled while it goes on: it may have been too late."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One row of the matrix.
+
+    :ivar prepare: what comes before, and is no part of it.
+    :ivar submit: does it, and returns the action's id.
+    :ivar ends: how the action may end, whoever is killed and comes back.
+    :ivar off: hosts that are off meanwhile.
+    :ivar everything: what the services do of their own accord meanwhile belongs to it too.
+    """
+
+    name: str
+    prepare: Callable[[Stand], None]
+    submit: Submit
+    ends: frozenset[ActionStatus] = SUCCEEDED
+    off: frozenset[str] = frozenset()
+    everything: bool = False
+
+
+def _boot(stand: Stand) -> str:
+    request = BootRequest(name="vm", vcpus=1, memory_mb=64, disk_gb=1, host=SOURCE)
+    return stand.api.boot_instance(stand.ctxt, request).id
+
+
+def _plain(method: str, **args: object) -> Submit:
+    def submit(stand: Stand) -> str:
+        action_id: str = getattr(stand.api, method)(stand.ctxt, "vm", **args).id
+        return action_id
+
+    return submit
+
+
+def _nothing(stand: Stand) -> None:
+    """There is no instance yet."""
+
+
+def _stopped(stand: Stand) -> None:
+    stand.boot()
+    stand.done(stand.api.stop_instance(stand.aside, "vm"))
+
+
+def _paused(stand: Stand) -> None:
+    stand.boot()
+    stand.done(stand.api.pause_instance(stand.aside, "vm"))
+
+
+def _lost(stand: Stand) -> None:
+    stand.boot()
+    stand.lose_source()
+
+
+def _migrating(stand: Stand) -> None:
+    stand.boot()
+    stand.migrate_slowly()
+
+
+def _cancel_running(stand: Stand) -> str:
+    stand.cancel(stand.api.cancel_action, stand.action)
+    return stand.action
+
+
+def _abort(stand: Stand) -> str:
+    stand.cancel(stand.api.abort_migration, stand.action)
+    return stand.action
+
+
+def _force(stand: Stand) -> str:
+    stand.force_complete(stand.action)
+    return stand.action
+
+
+def _cancelled_at(host: str, begin: Submit) -> Submit:
+    """Cancel an operation while its order waits at a host."""
+
+    def submit(stand: Stand) -> str:
+        with stand.standstill(host):
+            action = begin(stand)
+            stand.site.wait_for(lambda: stand.site.action(action).waits_for == host, f"{host} has an order")
+            stand.cancel(stand.api.cancel_action, action)
+        return action
+
+    return submit
+
+
+def _kill_source(stand: Stand) -> str:
+    """Kill a source that copies memory, and start it again."""
+    stand.force_complete(stand.action)
+    stand.site.daemon(SOURCE).kill()
+    stand.site.daemon(SOURCE).start()
+    return stand.action
+
+
+def _kill_conductor(stand: Stand) -> str:
+    """Kill a conductor whose order is waiting at a host, and start it again; the host has lost the order too."""
+    host = stand.site.daemon(SOURCE)
+    with stand.standstill(SOURCE):
+        action = stand.api.stop_instance(stand.ctxt, "vm").id
+        conductor = stand.site.daemon(FIRST)
+        conductor.kill()
+        host.kill()
+    conductor.start()
+    host.start()
+    return action
+
+
+_MOVE = {"destination": DESTINATION}
+_QUICKLY, _WITH_DISKS = MigrationOptions(), MigrationOptions(block_migration=True)
+
+_ALL = (
+    Operation(name="boot", prepare=_nothing, submit=_boot),
+    Operation(name="delete", prepare=Stand.boot, submit=_plain("delete_instance")),
+    Operation(name="start", prepare=_stopped, submit=_plain("start_instance")),
+    Operation(name="stop", prepare=Stand.boot, submit=_plain("stop_instance")),
+    Operation(name="reboot", prepare=Stand.boot, submit=_plain("reboot_instance", hard=False)),
+    Operation(name="hard-reboot", prepare=Stand.boot, submit=_plain("reboot_instance", hard=True)),
+    Operation(name="pause", prepare=Stand.boot, submit=_plain("pause_instance")),
+    Operation(name="unpause", prepare=_paused, submit=_plain("unpause_instance")),
+    Operation(name="rebuild", prepare=Stand.boot, submit=_plain("rebuild_instance")),
+    Operation(
+        name="live-migrate",
+        prepare=Stand.boot,
+        submit=_plain("live_migrate_instance", options=_QUICKLY, **_MOVE),
+    ),
+    Operation(
+        name="block-migrate",
+        prepare=Stand.boot,
+        submit=_plain("live_migrate_instance", options=_WITH_DISKS, **_MOVE),
+    ),
+    Operation(name="migrate", prepare=Stand.boot, submit=_plain("migrate_instance", **_MOVE)),
+    Operation(
+        name="evacuate",
+        prepare=_lost,
+        submit=_plain("evacuate_instance", **_MOVE),
+        off=frozenset({SOURCE}),
+    ),
+    Operation(name="cancel-boot", prepare=_nothing, submit=_cancelled_at(SOURCE, _boot), ends=CANCELLED),
+    Operation(
+        name="cancel-migrate",
+        prepare=Stand.boot,
+        submit=_cancelled_at(SOURCE, _plain("migrate_instance", **_MOVE)),
+        ends=CANCELLED,
+    ),
+    Operation(
+        name="cancel-evacuate",
+        prepare=_lost,
+        submit=_cancelled_at(DESTINATION, _plain("evacuate_instance", **_MOVE)),
+        ends=CANCELLED,
+        off=frozenset({SOURCE}),
+    ),
+    Operation(name="cancel-live-migrate", prepare=_migrating, submit=_cancel_running, ends=CANCELLED),
+    Operation(name="abort-migration", prepare=_migrating, submit=_abort, ends=CANCELLED),
+    Operation(name="force-complete", prepare=_migrating, submit=_force),
+    Operation(name="recover-source", prepare=_migrating, submit=_kill_source, everything=True),
+    Operation(name="recover-conductor", prepare=Stand.boot, submit=_kill_conductor, everything=True),
+)
+
+OPERATIONS: Mapping[str, Operation] = {operation.name: operation for operation in _ALL}

@@ -1,0 +1,314 @@
+"""A site for one cell after the other: two hosts, one or two conductors, and a hand on their failpoints."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from minova import failpoints
+from minova.cli.connection import Connection
+from minova.context import RequestContext, working_for
+from minova.db import models
+from minova.db.queries import COMPUTE
+from minova.exception import NotCancellable, NotForceable, PeerSilent
+from minova.failpoints import Pass, Plan
+from minova.objects import Action, BootRequest, MigrationOptions, utcnow
+from minova.states import OPEN_ACTION, MigrationStatus
+from tests.fixtures import invariants
+from tests.fixtures.daemon import Daemon
+from tests.fixtures.nursery import Nursery
+from tests.fixtures.services.program import wait_for
+from tests.fixtures.services.services import Services
+from tests.fixtures.site import Site
+
+SOURCE, DESTINATION = "host1", "host2"
+FIRST, SECOND = "control1", "control2"
+CLIENT = "minova-manage"
+"""The binary by which the operator's own messages are known."""
+
+LEASE = 2
+
+CONFIGURATION = f"""
+[DEFAULT]
+service_down_time = 8
+executor_thread_pool_size = 8
+[conductor]
+lease = {LEASE}
+sweep_interval = 0.2
+unresponsive_timeout = 7
+threads = 4
+[compute]
+max_concurrent_operations = 4
+live_migration_progress_interval = 1
+report_retry_interval = 0.3
+[rpc]
+ping_timeout = 1
+quick_timeout = 2
+normal_timeout = 4
+long_timeout = 8
+monitor_timeout = 2
+[oslo_messaging_rabbit]
+kombu_missing_consumer_retry_timeout = 1
+rabbit_transient_queues_ttl = 5
+[fake]
+migration_bandwidth = 400
+"""
+
+_MOST_THREADS = 60
+"""Of a process with the pools of this configuration; one that leaks a thread at each crash soon has more."""
+
+SLOWLY = MigrationOptions(bandwidth_mib=50)
+"""So that a guest changes more than is copied: the migration does not end by itself, but soon once it is forced to."""
+
+
+class Stand:
+    """What the cells of one process of the matrix are run on, with an instance ``vm`` in each."""
+
+    def __init__(self, services: Services, folder: Path, *, spare_conductor: bool) -> None:
+        """Start the daemons and wait until they are up.
+
+        :param folder: a new one.
+        :param spare_conductor: have two conductors, so that one may stay dead.
+        """
+        self._folder = folder
+        self._open = ExitStack()
+        self.points = folder / "failpoints"
+        self.points.mkdir(parents=True)
+        os.environ[failpoints.ENVIRONMENT] = str(self.points)
+        nursery = self._open.enter_context(Nursery())
+        env = {failpoints.ENVIRONMENT: str(self.points)}
+        url, connection = services.rabbitmq.transport_url(), services.postgresql.connection()
+        self.site = Site(folder, url, connection, CONFIGURATION, env=env, spawn=nursery.spawn)
+        self._open.callback(self.site.stop)
+        for host in (FIRST, SECOND) if spare_conductor else (FIRST,):
+            self.site.add_conductor(host)
+        for host in (SOURCE, DESTINATION):
+            self.site.add_compute(host)
+        self.site.wait_until_up()
+        failpoints.activate(CLIENT, "")
+        self._connection: Connection = self._open.enter_context(self.site.connect())
+        self.api = self._connection.conductor
+        self.aside = RequestContext(user="matrix")
+        """Of what is no part of the operation under test; this thread's."""
+        self.ctxt = self._new_request()
+
+    def close(self) -> None:
+        """Stop everything."""
+        # What is not shown need not be stopped gently.
+        for daemon in self.site.daemons:
+            daemon.kill()
+        self._open.close()
+
+    # The operation under test.
+
+    @property
+    def request(self) -> str:
+        """The id of the request under test."""
+        return str(self.ctxt.request_id)
+
+    def begin(self, submit: Callable[["Stand"], str]) -> "Background":
+        """Have the operator do something in a thread of its own."""
+        return Background(lambda: submit(self), self.ctxt)
+
+    def arm(self, plan: Plan | None) -> None:
+        """Forget what was passed so far, and have ``plan`` happen to what comes from now on."""
+        with failpoints.locked(self.points):
+            (self.points / failpoints.PASSED).unlink(missing_ok=True)
+            if plan is None:
+                (self.points / failpoints.PLAN).unlink(missing_ok=True)
+            else:
+                (self.points / failpoints.PLAN).write_bytes(msgspec.json.encode(plan))
+
+    def passes(self) -> list[Pass]:
+        """Return what was passed since the points were armed."""
+        with failpoints.locked(self.points):
+            return failpoints.passes(self.points)
+
+    def cancel(self, submit: Callable[[RequestContext, str], Action], name: str) -> None:
+        """Have something cancelled, as an operator would who gets no answer and asks again."""
+        with suppress(NotCancellable):
+            while True:
+                with suppress(PeerSilent):
+                    submit(self.ctxt, name)
+                    return
+
+    def force_complete(self, migration: str) -> None:
+        """Have a migration forced to its end, as an operator would who gets no answer and asks again."""
+        with suppress(NotForceable):
+            while True:
+                with suppress(PeerSilent):
+                    self.api.force_complete_migration(self.ctxt, migration)
+                    return
+
+    @contextmanager
+    def standstill(self, host: str) -> Iterator[None]:
+        """Let the compute of a host do nothing for a while."""
+        pids = [self.site.daemon(host).pid, *self.site.daemon(host).workers()]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    # What operations begin with.
+
+    def boot(self) -> None:
+        """Have the instance run on the source."""
+        request = BootRequest(name="vm", vcpus=1, memory_mb=64, disk_gb=1, host=SOURCE)
+        self.done(self.api.boot_instance(self.aside, request))
+
+    def done(self, action: Action) -> None:
+        """Wait until an action has succeeded."""
+        self.site.succeed(action.id)
+
+    def migrate_slowly(self) -> None:
+        """Begin a live migration that does not end by itself, :attr:`action`; return once it copies memory."""
+        action = self.api.live_migrate_instance(self.ctxt, "vm", DESTINATION, SLOWLY)
+        self.action = action.id
+        self.site.wait_for(
+            lambda: self.api.get_migration(self.aside, action.id).status is MigrationStatus.RUNNING, "memory is copied"
+        )
+
+    def lose_source(self) -> None:
+        """Turn the source off; it is fenced, and silent for long enough."""
+        self.site.daemon(SOURCE).kill()
+        self.site.database.write(_silence)
+        self.set_fenced(SOURCE, True)
+
+    def set_fenced(self, host: str, fenced: bool) -> None:
+        """Say that a host is off, or take that back."""
+        self.api.set_service_forced_down(self.aside, host, fenced)
+
+    # What comes after it.
+
+    def end_of_leases(self) -> datetime:
+        """Return when the last lease of an open action runs out; now, if nothing is open."""
+        query = select(models.Action.lease_expires_at).where(models.Action.status.in_(OPEN_ACTION))
+        with self.site.database.read() as session:
+            return max(session.scalars(query), default=utcnow())
+
+    def trace(self, action_id: str) -> list[models.ActionEvent]:
+        """Return what the trace of an action tells."""
+        query = select(models.ActionEvent).where(models.ActionEvent.action_id == action_id)
+        with self.site.database.read() as session:
+            return list(session.scalars(query.order_by(models.ActionEvent.id)))
+
+    def wait_until_sound(self, dead: frozenset[str] = frozenset(), silent: frozenset[str] = frozenset()) -> None:
+        """Wait until the invariants hold; fail if they do not.
+
+        :param dead: hosts that are off, with their guests.
+        :param silent: hosts whose computes are dead, so that nobody can know what they have.
+        """
+        why = [""]
+
+        def sound() -> bool:
+            try:
+                invariants.check(self.site.database, self._folder / "state" / "fake", set(dead), silent)
+            except AssertionError as error:
+                why[0] = str(error)
+                return False
+            return True
+
+        with _saying(why):
+            wait_for(sound, "the invariants hold", 15)
+
+    def wait_until_idle(self) -> None:
+        """Wait until no process has anything left to do; fail if one does, or has threads left over."""
+        for daemon in (each for each in self.site.daemons if each.runs):
+            control = self._connection.control("compute" if daemon.binary == COMPUTE else "conductor")
+            wait_for(
+                lambda control=control, daemon=daemon: not control.get_activity(self.aside, daemon.host).tasks,
+                f"{daemon.host} has nothing to do",
+                15,
+            )
+            for pid in daemon.workers():
+                threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+                assert threads <= _MOST_THREADS, f"{daemon.host} has {threads} threads"
+
+    def tidy(self, off: frozenset[str]) -> None:
+        """Bring all back, check what has to be so then, and remove the instance; ``off`` are hosts that are fenced."""
+        self.arm(None)
+        self.revive()
+        self.wait_until_sound()
+        for host in off:
+            self.set_fenced(host, False)
+            # At its start a host is told at once.
+            self.site.daemon(host).kill()
+            self.revive()
+        self.wait_until_idle()
+        self._delete()
+
+    def _delete(self) -> None:
+        """Delete the instance, unless it is gone, and check that nothing of it is left anywhere."""
+        for instance in self.api.list_instances(self.aside):
+            self.done(self.api.delete_instance(self.aside, instance.uuid))
+        self.wait_until_sound()
+        guests = list((self._folder / "state" / "fake").glob("*/*.json"))
+        assert not guests, f"guests that nobody knows: {guests}"
+        self.ctxt = self._new_request()
+
+    def _new_request(self) -> RequestContext:
+        return RequestContext(user="matrix", overwrite=False)
+
+    def daemon(self, binary: str, host: str) -> Daemon:
+        """Return the daemon whose pass was written down."""
+        return next(each for each in self.site.daemons if (each.binary, each.host) == (binary, host))
+
+    def revive(self) -> None:
+        """Start the daemons that are dead, and wait until all are up."""
+        for daemon in self.site.daemons:
+            if not daemon.runs:
+                daemon.start()
+        self.site.wait_until_up()
+
+
+class Background:
+    """Something that is being done, and what came of it."""
+
+    def __init__(self, work: Callable[[], str], ctxt: RequestContext) -> None:
+        self._ctxt = ctxt
+        self._result = ""
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+        self._thread.start()
+
+    def done(self) -> bool:
+        """Return whether it has ended."""
+        return not self._thread.is_alive()
+
+    def result(self) -> str:
+        """Wait for its end, and return or raise what came of it."""
+        self._thread.join(60)
+        assert self.done(), "the operator still waits for an answer"
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def _run(self, work: Callable[[], str]) -> None:
+        try:
+            with working_for(self._ctxt):
+                self._result = work()
+        except BaseException as error:
+            self._error = error
+
+
+@contextmanager
+def _saying(why: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {why[0]}") from None
+
+
+def _silence(session: Session) -> None:
+    session.get_one(models.Service, (COMPUTE, SOURCE)).last_seen_at = utcnow() - timedelta(hours=1)
