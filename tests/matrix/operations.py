@@ -71,13 +71,11 @@ def _migrating(stand: Stand) -> None:
 
 
 def _cancel_running(stand: Stand) -> str:
-    stand.cancel(stand.api.cancel_action, stand.action)
-    return stand.action
+    return stand.cancel(stand.api.cancel_action, stand.action)
 
 
 def _abort(stand: Stand) -> str:
-    stand.cancel(stand.api.abort_migration, stand.action)
-    return stand.action
+    return stand.cancel(stand.api.abort_migration, stand.action)
 
 
 def _force(stand: Stand) -> str:
@@ -92,31 +90,40 @@ def _cancelled_at(host: str, begin: Submit) -> Submit:
         with stand.standstill(host):
             action = begin(stand)
             stand.site.wait_for(lambda: stand.site.action(action).waits_for == host, f"{host} has an order")
-            stand.cancel(stand.api.cancel_action, action)
-        return action
+            cancel = stand.begin(lambda stand: stand.cancel(stand.api.cancel_action, action))
+            # Who gets no answer may ask for longer than the host is waited for.
+            stand.site.wait_for(lambda: cancel.done() or stand.has_happened(), "it is cancelled")
+        return cancel.result()
 
     return submit
 
 
-def _kill_source(stand: Stand) -> str:
-    """Kill a source that copies memory, and start it again."""
+def _source_killed(stand: Stand) -> None:
+    """Kill a source whose migration is about to end."""
+    stand.boot()
+    stand.migrate_slowly()
     stand.force_complete(stand.action)
     stand.site.daemon(SOURCE).kill()
-    stand.site.daemon(SOURCE).start()
-    return stand.action
 
 
-def _kill_conductor(stand: Stand) -> str:
-    """Kill a conductor whose order is waiting at a host, and start it again; the host has lost the order too."""
-    host = stand.site.daemon(SOURCE)
+def _conductor_killed(stand: Stand) -> None:
+    """Kill a conductor whose order waits at a host, and the host's compute."""
+    stand.boot()
     with stand.standstill(SOURCE):
-        action = stand.api.stop_instance(stand.ctxt, "vm").id
-        conductor = stand.site.daemon(FIRST)
-        conductor.kill()
-        host.kill()
-    conductor.start()
-    host.start()
-    return action
+        stand.action = stand.api.stop_instance(stand.aside, "vm").id
+        stand.site.daemon(FIRST).kill()
+        stand.site.daemon(SOURCE).kill()
+
+
+def _come_back(*hosts: str) -> Submit:
+    """Start daemons again; what was under way goes on."""
+
+    def submit(stand: Stand) -> str:
+        for host in hosts:
+            stand.site.daemon(host).start()
+        return stand.action
+
+    return submit
 
 
 _MOVE = {"destination": DESTINATION}
@@ -166,8 +173,8 @@ _ALL = (
     Operation(name="cancel-live-migrate", prepare=_migrating, submit=_cancel_running, ends=CANCELLED),
     Operation(name="abort-migration", prepare=_migrating, submit=_abort, ends=CANCELLED),
     Operation(name="force-complete", prepare=_migrating, submit=_force),
-    Operation(name="recover-source", prepare=_migrating, submit=_kill_source, everything=True),
-    Operation(name="recover-conductor", prepare=Stand.boot, submit=_kill_conductor, everything=True),
+    Operation(name="recover-source", prepare=_source_killed, submit=_come_back(SOURCE), everything=True),
+    Operation(name="recover-conductor", prepare=_conductor_killed, submit=_come_back(FIRST, SOURCE), everything=True),
 )
 
 OPERATIONS: Mapping[str, Operation] = {operation.name: operation for operation in _ALL}

@@ -98,8 +98,12 @@ class Runner:
             # Before there are children, which share them.
             _started = services.rabbitmq, services.postgresql
             context = multiprocessing.get_context("fork")
-            with ProcessPoolExecutor(jobs, context, _begin, (services,)) as executor:
+            executor = ProcessPoolExecutor(jobs, context, _begin, (services,))
+            try:
                 yield cls(executor)
+            finally:
+                # What was not begun is left, when the user has had enough.
+                executor.shutdown(cancel_futures=True)
         finally:
             services.stop()
 

@@ -42,7 +42,7 @@ executor_thread_pool_size = 8
 [conductor]
 lease = {LEASE}
 sweep_interval = 0.2
-unresponsive_timeout = 7
+unresponsive_timeout = 5
 threads = 4
 [compute]
 max_concurrent_operations = 4
@@ -51,7 +51,7 @@ report_retry_interval = 0.3
 [rpc]
 ping_timeout = 1
 quick_timeout = 2
-normal_timeout = 4
+normal_timeout = 12
 long_timeout = 8
 monitor_timeout = 2
 [oslo_messaging_rabbit]
@@ -95,6 +95,8 @@ class Stand:
         failpoints.activate(CLIENT, "")
         self._connection: Connection = self._open.enter_context(self.site.connect())
         self.api = self._connection.conductor
+        self.action = ""
+        """The action that was begun before the operation under test, if that is about one."""
         self.aside = RequestContext(user="matrix")
         """Of what is no part of the operation under test; this thread's."""
         self.ctxt = self._new_request()
@@ -131,13 +133,18 @@ class Stand:
         with failpoints.locked(self.points):
             return failpoints.passes(self.points)
 
-    def cancel(self, submit: Callable[[RequestContext, str], Action], name: str) -> None:
-        """Have something cancelled, as an operator would who gets no answer and asks again."""
+    def has_happened(self) -> bool:
+        """Return whether what was planned has happened."""
+        return any(each.fate for each in self.passes())
+
+    def cancel(self, submit: Callable[[RequestContext, str], Action], action: str) -> str:
+        """Have an action cancelled, as by an operator who gets no answer and asks again; return its id."""
         with suppress(NotCancellable):
             while True:
                 with suppress(PeerSilent):
-                    submit(self.ctxt, name)
-                    return
+                    submit(self.ctxt, action)
+                    return action
+        return action
 
     def force_complete(self, migration: str) -> None:
         """Have a migration forced to its end, as an operator would who gets no answer and asks again."""
