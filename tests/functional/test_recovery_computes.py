@@ -201,6 +201,16 @@ def test_live_migration_that_is_joined_waits_for_no_other(lab: Lab) -> None:
         lab.end_of(action)
 
 
+def test_live_migration_is_forced_to_its_end_though_its_compute_was_away(lab: Lab) -> None:
+    lab.boot(host="host1")
+    action = start_endless(lab)
+    crash_compute(lab, "host1")
+    lab.api.force_complete_migration(lab.ctxt, str(lab.migration(action).uuid))
+    lab.return_host("host1")
+    lab.succeed(action)
+    assert lab.instance().host == "host2"
+
+
 def test_live_migration_is_cancelled_though_its_compute_was_away(lab: Lab) -> None:
     uuid = lab.boot(host="host1").uuid
     action = start_endless(lab)

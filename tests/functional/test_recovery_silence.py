@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from minova.exception import HostUnusable
-from minova.objects import Action
+from minova.objects import Action, Result
 from minova.states import ActionStatus, MigrationStatus, PowerState, VmState
 from tests.fixtures.crashes import (
     crash_compute,
@@ -67,6 +67,8 @@ def test_power_operation_fails_and_the_next_report_of_the_host_tells_the_truth(
     let_it_fail(lab, action)
     assert lab.fail(action).error == SILENT.format("host1")
     assert (lab.instance().vm_state, lab.instance().task_state) == (VmState.ACTIVE, None)
+    failed = [each for each in lab.api.list_action_events(lab.ctxt, action.id) if each.result is Result.FAILED]
+    assert [(each.step, each.message) for each in failed] == [("power_off", SILENT.format("host1"))]
     lab.return_host("host1")
     lab.report("host1")
     assert (lab.instance().vm_state, lab.instance().power_state) == (VmState.STOPPED, PowerState.SHUTDOWN)
