@@ -61,6 +61,9 @@ rabbit_transient_queues_ttl = 5
 migration_bandwidth = 400
 """
 
+_CELLS_PER_LOOK = 20
+"""How often the broker is asked for its queues, which takes as long as a cell: they last for longer than one."""
+
 _MOST_THREADS = 60
 """Of a process with the pools of this configuration; one that leaks a thread at each crash soon has more."""
 
@@ -84,8 +87,10 @@ class Stand:
         os.environ[failpoints.ENVIRONMENT] = str(self.points)
         nursery = self._open.enter_context(Nursery())
         env = {failpoints.ENVIRONMENT: str(self.points)}
-        url, connection = services.rabbitmq.transport_url(), services.postgresql.connection()
-        self.site = Site(folder, url, connection, CONFIGURATION, env=env, spawn=nursery.spawn)
+        self._rabbitmq, self._url = services.rabbitmq, services.rabbitmq.transport_url()
+        connection = services.postgresql.connection()
+        self._tidied = 0
+        self.site = Site(folder, self._url, connection, CONFIGURATION, env=env, spawn=nursery.spawn)
         self._open.callback(self.site.stop)
         for host in (FIRST, SECOND) if spare_conductor else (FIRST,):
             self.site.add_conductor(host)
@@ -254,6 +259,14 @@ class Stand:
             self.revive()
         self.wait_until_idle()
         self._delete()
+        self._tidied += 1
+        if self._tidied % _CELLS_PER_LOOK == 0:
+            wait_for(lambda: not self._queues_left_over(), "no queue is left over")
+
+    def _queues_left_over(self) -> list[dict[str, str]]:
+        """Return the queues that nobody takes messages from, or that hold some though nothing is done any more."""
+        queues = self._rabbitmq.queues(self._url, "consumers", "messages")
+        return [queue for queue in queues if not int(queue["consumers"]) or int(queue["messages"])]
 
     def _delete(self) -> None:
         """Delete the instance, unless it is gone, and check that nothing of it is left anywhere."""
