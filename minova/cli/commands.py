@@ -12,6 +12,7 @@ COMMANDS = {
     "action show": "action:Show",
     "action trace": "action:Trace",
     "action watch": "action:Watch",
+    "db purge": "db:Purge",
     "db sync": "db:Sync",
     "db version": "db:Version",
     "demo": "demo:Demo",

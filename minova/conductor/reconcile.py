@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import not_, select, update
+from sqlalchemy import ColumnElement, and_, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 from minova.conductor import faults, notices
@@ -184,12 +185,20 @@ def _left_behind(session: Session, row: Instance, host: str) -> bool:
 
 def _last_move(session: Session, instance_uuid: str, host: str) -> Migration | None:
     """Return the latest migration that brought an instance to a host or away from it, or may have done so."""
-    moves = select(Migration).where(Migration.instance_uuid == instance_uuid).order_by(Migration.created_at.desc())
-    for move in session.scalars(moves.where((Migration.source_host == host) | (Migration.dest_host == host))):
-        undone = move.status in (MigrationStatus.FAILED, MigrationStatus.CANCELLED)
-        if move.dest_host != host or move.migration_type is MigrationType.EVACUATION or not undone:
-            return move
-    return None
+    moves = select(Migration).where(Migration.instance_uuid == instance_uuid, tells(Migration, host))
+    return session.scalars(moves.order_by(Migration.created_at.desc()).limit(1)).first()
+
+
+def tells(move: type[Migration], host: Any) -> ColumnElement[bool]:
+    """Return the condition that a migration brought an instance to a host or away from it, or may have done so.
+
+    The latest one that does decides what becomes of a guest there, whenever the host comes back: it is kept for that.
+
+    :param host: its name, or a column that has it.
+    """
+    undone = move.status.in_((MigrationStatus.FAILED, MigrationStatus.CANCELLED))
+    came = or_(move.migration_type == MigrationType.EVACUATION, not_(undone))
+    return or_(move.source_host == host, and_(move.dest_host == host, came))
 
 
 def _is_lost(row: Instance) -> bool:

@@ -17,6 +17,7 @@ from minova.conductor.manager import ConductorManager
 from minova.conductor.migrations import Migrations
 from minova.conductor.queries import Queries
 from minova.conductor.reconcile import Reconciler
+from minova.conductor.retention import Retention
 from minova.conductor.rpcapi import HISTORY, TOPIC
 from minova.conductor.tasks import Services
 from minova.db import models
@@ -57,6 +58,7 @@ class ConductorService(Service):
         services = Services(conf, ComputeAPI(conf, transport, self._pins), Scheduler(conf))
         self.engine = Engine(database, services, self._host)
         self.leases = Leases(conf, database, self.engine)
+        self.retention = Retention(conf, database)
         manager = ConductorManager(
             self.engine,
             queries,
@@ -80,12 +82,13 @@ class ConductorService(Service):
         self._database.write(self._register)
 
     def timers(self) -> Sequence[tuple[float, Callable[[], None]]]:
-        """Return what keeps this conductor alive to the others, and their actions alive with it."""
+        """Return what keeps this conductor alive to the others, their actions alive with it, and the database small."""
         return (
             (self._conf.report_interval, self.heartbeat),
             (self._conf.report_interval, self._pins.sink),
             (self._conf.conductor.lease / RENEWALS_PER_LEASE, self.leases.renew),
             (self._conf.conductor.sweep_interval, self.leases.sweep),
+            (self._conf.conductor.purge_interval, self.retention.run),
         )
 
     def heartbeat(self) -> None:
@@ -115,6 +118,7 @@ class ConductorService(Service):
 
     def drain(self) -> None:
         """Finish the steps in work, and let other conductors have the rest at once."""
+        self.retention.stop()
         self.engine.stop()
         self.leases.hand_over()
 

@@ -45,4 +45,28 @@ OPTS: list[cfg.Opt] = [
         help="Number of steps that one conductor process works on at the same time. A step that waits for a compute "
         "takes no thread.",
     ),
+    cfg.IntOpt(
+        "retention_days",
+        default=90,
+        min=0,
+        max=36500,
+        help="Days for which what is over is kept: actions that have ended, with their traces and migrations, faults, "
+        "and deleted instances. After that conductors purge it, but for what a host that is away may still need to be "
+        "told when it returns. 0: nothing is ever purged.",
+    ),
+    cfg.IntOpt(
+        "purge_interval",
+        default=3600,
+        min=1,
+        max=86400,
+        help="Seconds between two purges of one conductor, read when it starts.",
+    ),
+    cfg.IntOpt(
+        "purge_batch_size",
+        default=100,
+        min=1,
+        max=1000,
+        help="How many actions, faults or instances are purged in one transaction. SQLite, which has only one writer, "
+        "makes everybody wait for it.",
+    ),
 ]

@@ -119,7 +119,11 @@ class Instance(Base):
     """A virtual machine; a deleted one stays for its history."""
 
     __tablename__ = "instances"
-    __table_args__ = (Index("ix_instances_name", "name"), Index("ix_instances_host", "host"))
+    __table_args__ = (
+        Index("ix_instances_name", "name"),
+        Index("ix_instances_host", "host"),
+        Index("ix_instances_deleted_at", "deleted_at"),
+    )
 
     uuid: Mapped[str] = mapped_column(Uuid, primary_key=True)
     name: Mapped[str]
@@ -159,6 +163,7 @@ class Action(Base):
     __table_args__ = (
         Index("ix_actions_instance_uuid", "instance_uuid"),
         Index("ix_actions_status_lease", "status", "lease_expires_at"),
+        Index("ix_actions_finished_at", "finished_at"),
     )
 
     id: Mapped[str] = mapped_column(Uuid, primary_key=True)
@@ -230,7 +235,10 @@ class InstanceFault(Base):
     """Why something failed on an instance; ``details`` holds the traceback of an error that nobody expected."""
 
     __tablename__ = "instance_faults"
-    __table_args__ = (Index("ix_instance_faults_instance_uuid", "instance_uuid"),)
+    __table_args__ = (
+        Index("ix_instance_faults_instance_uuid", "instance_uuid"),
+        Index("ix_instance_faults_created_at", "created_at"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     instance_uuid: Mapped[str] = mapped_column(Uuid, ForeignKey("instances.uuid"))
