@@ -33,7 +33,7 @@ from typing import Any
 
 from oslo_config import cfg
 from oslo_db.exception import DBReferenceError
-from sqlalchemy import ColumnElement, Select, and_, delete, inspect, not_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, delete, func, inspect, not_, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from minova.conductor.reconcile import tells
@@ -148,7 +148,9 @@ def _old_actions(_session: Session, before: datetime) -> Select[Any]:
         .join(Instance, Instance.uuid == Migration.instance_uuid)
         .where(Migration.action_id == Action.id, not_(_is_outdated()))
     )
-    old = select(Action.id).where(Action.finished_at < before, Action.status.in_(_ENDED_ACTION))
+    # Wrapped, or SQLite takes the index of the status, and sorts all actions by their ends each time.
+    has_ended = func.coalesce(Action.status, "").in_(_ENDED_ACTION)
+    old = select(Action.id).where(Action.finished_at < before, has_ended)
     return old.where(~needed.exists()).order_by(Action.finished_at)
 
 

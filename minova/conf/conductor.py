@@ -63,7 +63,7 @@ OPTS: list[cfg.Opt] = [
     ),
     cfg.IntOpt(
         "purge_batch_size",
-        default=100,
+        default=20,
         min=1,
         max=1000,
         help="How many actions, faults or instances are purged in one transaction. SQLite, which has only one writer, "
