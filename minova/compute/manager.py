@@ -9,11 +9,12 @@ from typing import Any
 import oslo_messaging
 
 from minova.compute.live_migrations import LiveMigrations
+from minova.compute.outbox import Outbox
 from minova.compute.rpcapi import HISTORY
 from minova.compute.work import WorkQueue
 from minova.context import RequestContext
 from minova.exception import DriverError
-from minova.objects import UUID, Instance, MigrationOptions, Order
+from minova.objects import UUID, GuestReport, Instance, MigrationOptions, Order
 from minova.rpc.server import expose
 from minova.virt.driver import ComputeDriver
 
@@ -23,10 +24,11 @@ class ComputeManager:
 
     target = oslo_messaging.Target(version=HISTORY.version)
 
-    def __init__(self, driver: ComputeDriver, work: WorkQueue, migrations: LiveMigrations) -> None:
+    def __init__(self, driver: ComputeDriver, work: WorkQueue, migrations: LiveMigrations, outbox: Outbox) -> None:
         self._driver = driver
         self._work = work
         self._migrations = migrations
+        self._outbox = outbox
 
     @expose
     def build_and_run_instance(self, ctxt: RequestContext, order: Order, instance: Instance, power_on: bool) -> None:
@@ -136,6 +138,17 @@ class ComputeManager:
     def finish_migration(self, ctxt: RequestContext, order: Order, instance: Instance, power_on: bool) -> None:
         """Take over a guest whose disks are here, and start it if told so."""
         self._do(order, lambda: self._driver.finish_migration(instance, power_on=power_on))
+
+    @expose
+    def get_guest(self, ctxt: RequestContext, instance_uuid: UUID) -> GuestReport:
+        """Return what the hypervisor says of a guest, and which orders this host holds for it."""
+        # The guest last: the effect of an order that ends meanwhile is seen.
+        held = self._work.held_for(instance_uuid)
+        orders = (*self._outbox.held_for(instance_uuid), *held)
+        try:
+            return GuestReport(guest=self._driver.get_guest(instance_uuid), orders=orders)
+        except DriverError as error:
+            return GuestReport(guest=None, trouble=error.message, orders=orders)
 
     def _do(self, order: Order, operation: Callable[[], None]) -> None:
         """Put an operation on its guest's queue; its outcome tells the power state of the guest, if it is here then."""

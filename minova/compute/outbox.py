@@ -8,7 +8,7 @@ import oslo_messaging
 from minova.conductor.rpcapi import ConductorAPI
 from minova.context import RequestContext, current_context, working_for
 from minova.exception import MinovaError, PeerSilent
-from minova.objects import Outcome
+from minova.objects import HeldOrder, Outcome
 
 LOG = logging.getLogger(__name__)
 
@@ -49,6 +49,11 @@ class Outbox:
             underway = [_order(outcome) for _ctxt, outcome in self._pending]
             return [order for order in underway if order not in self._rejected]
 
+    def held_for(self, instance_uuid: str) -> list[HeldOrder]:
+        """Return the orders for a guest that are done and whose outcomes no conductor has taken yet."""
+        with self._lock:
+            return [_held(outcome) for _ctxt, outcome in self._pending if outcome.order.instance_uuid == instance_uuid]
+
     def _try(self, ctxt: RequestContext, outcome: Outcome) -> bool:
         """Report an outcome, unless another thread is about to; return whether there was an answer."""
         order = _order(outcome)
@@ -82,3 +87,14 @@ class Outbox:
 
 def _order(outcome: Outcome) -> tuple[str, int]:
     return outcome.order.action_id, outcome.order.sequence
+
+
+def _held(outcome: Outcome) -> HeldOrder:
+    order = outcome.order
+    return HeldOrder(
+        action_id=order.action_id,
+        step=order.step,
+        sequence=order.sequence,
+        received_at=outcome.received_at,
+        done=True,
+    )

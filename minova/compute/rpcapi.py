@@ -2,7 +2,7 @@
 
 from minova.context import RequestContext
 from minova.exception import PeerTooOld
-from minova.objects import Instance, MigrationOptions, Order
+from minova.objects import GuestReport, Instance, MigrationOptions, Order
 from minova.rpc.client import RPCAPI, Timeout
 from minova.rpc.versions import History, Release
 
@@ -41,6 +41,11 @@ HISTORY = History(
             version="1.2",
             summary="A live migration that does not converge can be forced to its end.",
             methods=("live_migration_force_complete",),
+        ),
+        Release(
+            version="1.3",
+            summary="Conductors may ask what a host knows of a guest.",
+            methods=("get_guest",),
         ),
     )
 )
@@ -181,3 +186,11 @@ class ComputeAPI(RPCAPI):
     ) -> None:
         """Cast to :meth:`minova.compute.manager.ComputeManager.finish_migration`."""
         self._cast(ctxt, host, "finish_migration", order=order, instance=instance, power_on=power_on)
+
+    def get_guest(self, ctxt: RequestContext, host: str, instance_uuid: str) -> GuestReport:
+        """Call :meth:`minova.compute.manager.ComputeManager.get_guest`.
+
+        :raises PeerTooOld: no peer below 1.3 can tell.
+        """
+        report: GuestReport = self._call(ctxt, Timeout.PING, host, "get_guest", instance_uuid=instance_uuid)
+        return report

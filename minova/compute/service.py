@@ -48,7 +48,7 @@ class ComputeService(Service):
         self._work = WorkQueue(host, conf.compute.max_concurrent_operations, self._outbox.deliver)
         self._migrations = LiveMigrations(conf, driver, conductor)
         self.reporter = HostReporter(host, driver, conductor, conductors, self._work, self._orders)
-        manager = ComputeManager(driver, self._work, self._migrations)
+        manager = ComputeManager(driver, self._work, self._migrations, self._outbox)
         roll = RollCallAPI(conf, transport)
         control = ControlEndpoint(BINARY, host, HISTORY.version, self._pins, self._work.tasks, roll)
         super().__init__(get_server(transport, TOPIC, host, [manager, control]))

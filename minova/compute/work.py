@@ -12,7 +12,7 @@ from typing import Any
 from minova import failpoints
 from minova.context import current_context, working_for
 from minova.exception import HostUnusable, MigrationAborted, MinovaError
-from minova.objects import Fault, Order, Outcome, Result, Task, utcnow
+from minova.objects import Fault, HeldOrder, Order, Outcome, Result, Task, utcnow
 
 LOG = logging.getLogger(__name__)
 
@@ -123,6 +123,11 @@ class WorkQueue:
             jobs = [queue[0] for queue in self._queues.values()]
         return [Task(what=job.order.step, subject=job.order.instance_uuid, since=job.received_at) for job in jobs]
 
+    def held_for(self, instance_uuid: str) -> list[HeldOrder]:
+        """Return the orders in hand for a guest; the first is in work, unless all work waits."""
+        with self._lock:
+            return [_held(job) for job in self._queues.get(instance_uuid, ())]
+
     def current(self, instance_uuid: str) -> Job | None:
         """Return the job that is in work for a guest."""
         with self._lock:
@@ -217,3 +222,14 @@ class WorkQueue:
             if not queue:
                 del self._queues[job.order.instance_uuid]
             self._start_next(job.order.instance_uuid)
+
+
+def _held(job: Job) -> HeldOrder:
+    order = job.order
+    return HeldOrder(
+        action_id=order.action_id,
+        step=order.step,
+        sequence=order.sequence,
+        received_at=job.received_at,
+        done=False,
+    )

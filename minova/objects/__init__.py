@@ -3,7 +3,16 @@
 from minova.objects.action import Action, ActionEvent, Hop, Order, Outcome, Result
 from minova.objects.base import UUID, WireObject, utcnow
 from minova.objects.control import Activity, Pin, Pong, Presence, ServiceVersions, Task
-from minova.objects.host import Guest, Host, HostCapacity, HostDirective, HostReport, Service
+from minova.objects.host import (
+    Guest,
+    GuestReport,
+    HeldOrder,
+    Host,
+    HostCapacity,
+    HostDirective,
+    HostReport,
+    Service,
+)
 from minova.objects.instance import BootRequest, Fault, Instance
 from minova.objects.migration import Migration, MigrationOptions, MigrationProgress
 
@@ -14,6 +23,8 @@ WIRE_TYPES: tuple[type[WireObject], ...] = (
     BootRequest,
     Fault,
     Guest,
+    GuestReport,
+    HeldOrder,
     Host,
     HostCapacity,
     HostDirective,
@@ -42,6 +53,8 @@ __all__ = [
     "BootRequest",
     "Fault",
     "Guest",
+    "GuestReport",
+    "HeldOrder",
     "Hop",
     "Host",
     "HostCapacity",

@@ -23,6 +23,38 @@ class Guest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOrder:
+    """An order that a compute holds.
+
+    :ivar step: what it is to do, as :class:`~minova.objects.Order` names it.
+    :ivar received_at: by the clock of the host.
+    :ivar done: it has been carried out, and no conductor has taken its outcome yet.
+    """
+
+    VERSION: ClassVar[str] = "1.0"
+    action_id: str
+    step: str
+    sequence: int
+    received_at: Moment
+    done: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestReport:
+    """What a compute knows of one guest.
+
+    :ivar guest: None: its hypervisor has no such guest, unless there is ``trouble``.
+    :ivar trouble: why the hypervisor did not tell, one line; empty: it did.
+    :ivar orders: those that it holds for the guest, in the order in which it will do them.
+    """
+
+    VERSION: ClassVar[str] = "1.0"
+    guest: Guest | None
+    trouble: str = ""
+    orders: tuple[HeldOrder, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostCapacity:
     """What a hypervisor can give to guests: CPUs, MiB of memory, GiB of disk, after allocation ratios."""
 

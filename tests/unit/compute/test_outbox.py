@@ -111,3 +111,14 @@ def test_outcome_that_is_on_its_way_is_not_sent_by_another_thread_too(conductor:
     outbox.deliver(outcome("action1"))
     assert conductor.taken == ["action1"]
     assert outbox.orders() == []
+
+
+def test_it_tells_of_a_guest_what_is_done_and_was_not_taken_yet(conductor: Conductor, outbox: Outbox) -> None:
+    conductor.errors = {"kept": [SILENT]}
+    outbox.deliver(outcome("kept", sequence=3))
+    outbox.deliver(outcome("taken"))
+    [held] = outbox.held_for("guest1")
+    assert (held.action_id, held.step, held.sequence, held.done) == ("kept", "power_on", 3, True)
+    assert outbox.held_for("guest2") == []
+    outbox.retry()
+    assert outbox.held_for("guest1") == []

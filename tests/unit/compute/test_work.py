@@ -328,3 +328,19 @@ def test_guests_that_are_touched_while_it_is_watched_are_noted(queue: WorkQueue,
     queue.submit(an_order("after", guest="guest2"), lambda _job: {})
     delivered.wait(3)
     assert touched == {"guest1"}
+
+
+def test_orders_in_hand_for_a_guest(queue: WorkQueue, gate: Gate, delivered: Delivered) -> None:
+    queue.submit(an_order("action1", step="power_on", sequence=2), gate)
+    gate.wait()
+    queue.submit(an_order("action2", step="reboot"), gate)
+    held = queue.held_for("guest1")
+    assert [(each.action_id, each.step, each.sequence, each.done) for each in held] == [
+        ("action1", "power_on", 2, False),
+        ("action2", "reboot", 1, False),
+    ]
+    assert held[0].received_at <= held[1].received_at
+    assert queue.held_for("guest2") == []
+    gate.open()
+    delivered.wait(2)
+    assert queue.held_for("guest1") == []
