@@ -23,6 +23,7 @@ COMMANDS = {
     "instance boot": "instance:Boot",
     "instance delete": "instance:Delete",
     "instance evacuate": "instance:Evacuate",
+    "instance explain": "explain:Explain",
     "instance faults": "instance:Faults",
     "instance list": "instance:List",
     "instance live-migrate": "instance:LiveMigrate",

@@ -6,6 +6,7 @@ import oslo_messaging
 from minova import objects
 from minova.conductor.administration import Administration
 from minova.conductor.engine import Engine
+from minova.conductor.inquiry import Inquiry
 from minova.conductor.leases import Leases
 from minova.conductor.migrations import Migrations
 from minova.conductor.queries import Queries
@@ -32,6 +33,7 @@ class ConductorManager:
         migrations: Migrations,
         reconciler: Reconciler,
         leases: Leases,
+        inquiry: Inquiry,
     ) -> None:
         self._engine = engine
         self._queries = queries
@@ -39,6 +41,7 @@ class ConductorManager:
         self._migrations = migrations
         self._reconciler = reconciler
         self._leases = leases
+        self._inquiry = inquiry
 
     # Operations. They raise InstanceNotFound, AmbiguousName, InvalidState, InstanceBusy and what their task refuses.
 
@@ -163,6 +166,11 @@ class ConductorManager:
     def list_faults(self, ctxt: RequestContext, instance: str) -> list[objects.Fault]:
         """Return what went wrong with an instance, newest first."""
         return self._queries.faults(instance)
+
+    @expose
+    def explain_instance(self, ctxt: RequestContext, instance: str) -> objects.Explanation:
+        """Return what runs on an instance, what its hosts say of it, and what happens next by itself."""
+        return self._inquiry.explain(ctxt, instance)
 
     @expose
     def get_action(self, ctxt: RequestContext, action: str) -> Action:

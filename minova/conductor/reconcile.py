@@ -62,13 +62,13 @@ class Reconciler:
             LOG.warning("Host %s has guests that are no instances, and are left alone: %s", host, ", ".join(unknown))
         elsewhere = read_known(session, select(Instance).where(there, Instance.host.is_distinct_from(host)), Instance)
         for row in elsewhere.scalars().all():
-            if _moved_strangely(session, row):
+            if moved_strangely(session, row):
                 LOG.warning("Instance %s is moved by a newer release of minova, and left to that", row.uuid)
-            elif _left_behind(session, row, host):
+            elif left_behind(session, row, host):
                 yield row.uuid
             elif row.task_state is not None:
                 continue
-            elif not fenced and _is_lost(row):
+            elif not fenced and is_lost(row):
                 self._adopt(session, row, guests[row.uuid], host)
             else:
                 LOG.warning("Host %s has a guest of instance %s, which lives on %s", host, row.uuid, row.host)
@@ -138,7 +138,7 @@ def _correct_all(session: Session, host: str, guests: Mapping[str, Guest], heard
 def _correct(session: Session, row: Instance, guest: Guest | None, host: str) -> None:
     """Make an instance at rest say what its host says of the guest."""
     if guest is None:
-        if not _is_lost(row) and _swap(session, row, f"host {host} has it not", PowerState.NOSTATE):
+        if not is_lost(row) and _swap(session, row, f"host {host} has it not", PowerState.NOSTATE):
             LOG.warning("Instance %s: host %s has no such guest", row.uuid, host)
             fault = Fault(code="GuestNotFound", message=f"host {host} reports no such guest", host=host)
             faults.record(session, row.uuid, None, fault)
@@ -160,13 +160,13 @@ def _swap(session: Session, row: Instance, reason: str, power_state: PowerState,
     return True
 
 
-def _moved_strangely(session: Session, row: Instance) -> bool:
+def moved_strangely(session: Session, row: Instance) -> bool:
     """Return whether only a newer release can say where an instance has been."""
     strange = select(Migration.uuid).where(Migration.instance_uuid == row.uuid, not_(readable(Migration)))
     return session.execute(strange).first() is not None
 
 
-def _left_behind(session: Session, row: Instance, host: str) -> bool:
+def left_behind(session: Session, row: Instance, host: str) -> bool:
     """Return whether a host's copy of a guest is certainly not the one that counts.
 
     So it is if the instance was deleted, or never got beyond a boot that failed, or has been moved away for good, or
@@ -201,6 +201,6 @@ def tells(move: type[Migration], host: Any) -> ColumnElement[bool]:
     return or_(move.source_host == host, and_(move.dest_host == host, came))
 
 
-def _is_lost(row: Instance) -> bool:
+def is_lost(row: Instance) -> bool:
     """Return whether the host on which an instance should be has said that it does not have it."""
     return row.vm_state is VmState.ERROR and row.power_state is PowerState.NOSTATE

@@ -10,6 +10,7 @@ from minova.objects import (
     Action,
     ActionEvent,
     BootRequest,
+    Explanation,
     Fault,
     Host,
     HostDirective,
@@ -74,6 +75,11 @@ HISTORY = History(
         Release(
             version=_KNOWS_REPETITIONS,
             summary="The context may name the action that is asked for; asked for again, it is not done again.",
+        ),
+        Release(
+            version="1.2",
+            summary="What happens to an instance, and what will, can be explained.",
+            methods=("explain_instance",),
         ),
     )
 )
@@ -153,6 +159,11 @@ class ConductorAPI(RPCAPI):
         """Call :meth:`minova.conductor.manager.ConductorManager.list_faults`."""
         faults: list[Fault] = self._call(ctxt, Timeout.QUICK, None, "list_faults", instance=instance)
         return faults
+
+    def explain_instance(self, ctxt: RequestContext, instance: str) -> Explanation:
+        """Call :meth:`minova.conductor.manager.ConductorManager.explain_instance`."""
+        explanation: Explanation = self._call(ctxt, Timeout.QUICK, None, "explain_instance", instance=instance)
+        return explanation
 
     def cancel_action(self, ctxt: RequestContext, action: str) -> Action:
         """Call :meth:`minova.conductor.manager.ConductorManager.cancel_action`."""

@@ -12,6 +12,7 @@ from minova.compute.rpcapi import ComputeAPI
 from minova.conductor import notices
 from minova.conductor.administration import Administration
 from minova.conductor.engine import Engine
+from minova.conductor.inquiry import Inquiry
 from minova.conductor.leases import Leases
 from minova.conductor.manager import ConductorManager
 from minova.conductor.migrations import Migrations
@@ -66,6 +67,7 @@ class ConductorService(Service):
             Migrations(conf, database, services, self.engine),
             Reconciler(database, services.scheduler, self.leases),
             self.leases,
+            Inquiry(conf, database, services, self.engine.machine),
         )
         roll, tasks = RollCallAPI(conf, transport), self.engine.activities
         control = ControlEndpoint(CONDUCTOR, self._host, HISTORY.version, self._pins, tasks, roll, master.workers)

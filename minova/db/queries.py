@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Row, and_, select
 from sqlalchemy.orm import Session
 
 from minova.db.models import Action, ComputeNode, Instance, Migration, Service
-from minova.db.readable import read_known
+from minova.db.readable import as_written, read_known
 from minova.exception import (
     ActionNotFound,
     AmbiguousName,
@@ -32,8 +33,27 @@ def find_instance(session: Session, reference: str, *, deleted: bool = False) ->
     row = session.get(Instance, reference)
     if row is not None and (deleted or row.vm_state is not VmState.DELETED):
         return row
-    living = Instance.vm_state != VmState.DELETED
-    rows = session.scalars(select(Instance).where(Instance.name == reference, living)).all()
+    found: Instance = _only(reference, session.scalars(select(Instance).where(_bears(reference))).all())
+    return found
+
+
+def instance_as_written(session: Session, reference: str) -> Row[Any]:
+    """Return the columns of an instance by UUID (a deleted one too) or name, whatever release has written them.
+
+    :raises InstanceNotFound: there is none.
+    :raises AmbiguousName: several that are not deleted bear the name.
+    """
+    query = select(*as_written(Instance))
+    row = session.execute(query.where(Instance.uuid == reference)).first()
+    found: Row[Any] = row or _only(reference, session.execute(query.where(_bears(reference))).all())
+    return found
+
+
+def _bears(name: str) -> ColumnElement[bool]:
+    return and_(Instance.name == name, Instance.vm_state != VmState.DELETED)
+
+
+def _only(reference: str, rows: Sequence[Any]) -> Any:
     if not rows:
         raise InstanceNotFound(name=reference)
     if len(rows) > 1:

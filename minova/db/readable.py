@@ -5,7 +5,7 @@ from the others.
 """
 
 import logging
-from typing import TypeVarTuple
+from typing import Any, TypeVarTuple
 
 from sqlalchemy import ColumnElement, Result, Select, String, and_, inspect, not_, or_, type_coerce
 from sqlalchemy.orm import Session
@@ -25,6 +25,15 @@ def read_known(session: Session, query: "Select[*_Ts]", kind: type[Base]) -> "Re
         named = ", ".join(str(row[0]) for row in hidden)
         LOG.warning("Left out of %s, since only a newer release of minova can read them: %s", kind.__tablename__, named)
     return session.execute(query.where(readable(kind)))
+
+
+def as_written(kind: type[Base]) -> list[ColumnElement[Any]]:
+    """Return the columns of a table with the values of enums as plain strings: whatever a row holds can be read."""
+    # Labelled, for what is coerced has no name of its own.
+    return [
+        type_coerce(each, String).label(each.name) if isinstance(each.type, StoredEnum) else each
+        for each in kind.__table__.columns
+    ]
 
 
 def readable(kind: type[Base]) -> ColumnElement[bool]:

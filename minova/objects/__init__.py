@@ -3,6 +3,7 @@
 from minova.objects.action import Action, ActionEvent, Hop, Order, Outcome, Result
 from minova.objects.base import UUID, WireObject, utcnow
 from minova.objects.control import Activity, Pin, Pong, Presence, ServiceVersions, Task
+from minova.objects.explanation import ExplainedAction, Explanation, HostWord
 from minova.objects.host import (
     Guest,
     GuestReport,
@@ -21,6 +22,8 @@ WIRE_TYPES: tuple[type[WireObject], ...] = (
     ActionEvent,
     Activity,
     BootRequest,
+    ExplainedAction,
+    Explanation,
     Fault,
     Guest,
     GuestReport,
@@ -29,6 +32,7 @@ WIRE_TYPES: tuple[type[WireObject], ...] = (
     HostCapacity,
     HostDirective,
     HostReport,
+    HostWord,
     Instance,
     Migration,
     MigrationOptions,
@@ -51,6 +55,8 @@ __all__ = [
     "ActionEvent",
     "Activity",
     "BootRequest",
+    "ExplainedAction",
+    "Explanation",
     "Fault",
     "Guest",
     "GuestReport",
@@ -60,6 +66,7 @@ __all__ = [
     "HostCapacity",
     "HostDirective",
     "HostReport",
+    "HostWord",
     "Instance",
     "Migration",
     "MigrationOptions",

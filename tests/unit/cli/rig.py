@@ -18,9 +18,14 @@ from minova.context import RequestContext
 from minova.objects import (
     Action,
     ActionEvent,
+    ExplainedAction,
+    Explanation,
     Fault,
+    Guest,
+    GuestReport,
     Hop,
     Host,
+    HostWord,
     Instance,
     Migration,
     MigrationProgress,
@@ -133,6 +138,48 @@ FAULT = Fault(
     action_id=ACTION.id,
 )
 
+EXPLANATION = Explanation(
+    uuid=INSTANCE.uuid,
+    name=INSTANCE.name,
+    host="host1",
+    vm_state="active",
+    task_state="migrating",
+    power_state="running",
+    explained_at=START + timedelta(seconds=60),
+    action=ExplainedAction(
+        id=ACTION.id,
+        verb="live-migrate",
+        status="undoing",
+        step="rollback_destination",
+        undoes="prepare_destination",
+        attempt=2,
+        waits_for="host2",
+        since=START + timedelta(seconds=10),
+        attempted_at=START + timedelta(seconds=50),
+        owner="control1/1234",
+        owner_seen_at=START + timedelta(seconds=58),
+        lease_expires_at=START + timedelta(seconds=65),
+        heard_at=START + timedelta(seconds=11),
+        given_up_at=START + timedelta(seconds=310),
+        cancel_requested=False,
+        error="host2 refused",
+        submitted_at=START,
+        finished_at=None,
+    ),
+    hosts=(
+        HostWord(
+            host="host1",
+            state=HostState.UP,
+            last_seen_at=START,
+            said="running",
+            report=GuestReport(guest=Guest(uuid=INSTANCE.uuid, name="web", power_state=PowerState.RUNNING)),
+        ),
+        HostWord(host="host2", state=HostState.UNKNOWN, last_seen_at=START, said="silent: last heard 60 s ago"),
+    ),
+    next_attempt="none while host2 is silent",
+    next=("First this.", "Then that."),
+)
+
 
 def event(step: str, hop: Hop, service: str, start: float, took: float, **changes: Any) -> ActionEvent:
     """Return an event; the times are milliseconds, from the submission of the action."""
@@ -157,6 +204,7 @@ EVENTS = [
 
 DEFAULTS: dict[Any, Any] = {
     Action: ACTION,
+    Explanation: EXPLANATION,
     Host: HOST,
     Instance: INSTANCE,
     Migration: MIGRATION,

@@ -50,6 +50,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("instance delete web", "delete_instance", {"instance": "web"}),
     ("instance reset-state web", "reset_instance_state", {"instance": "web", "state": "error"}),
     ("instance reset-state web --state active", "reset_instance_state", {"instance": "web", "state": "active"}),
+    ("instance explain web", "explain_instance", {"instance": "web"}),
     ("instance faults web", "list_faults", {"instance": "web"}),
     ("migration list", "list_migrations", {"instance": None, "limit": 100}),
     ("migration list --instance web --limit 3", "list_migrations", {"instance": "web", "limit": 3}),
