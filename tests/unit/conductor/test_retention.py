@@ -68,9 +68,9 @@ def verdicts(rig: Rig) -> dict[str, Any]:
 
     def verdict(session: Session, host: str) -> Any:
         row = session.get_one(models.Instance, INSTANCE)
-        if reconcile._moved_strangely(session, row):
+        if reconcile.moved_strangely(session, row):
             return "left to a newer release"
-        return reconcile._left_behind(session, row, host)
+        return reconcile.left_behind(session, row, host)
 
     with rig.database.read() as session:
         return {host: verdict(session, host) for host in HOSTS}
