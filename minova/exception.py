@@ -10,7 +10,7 @@ An error has fields, which cross the wire with it, and makes its message from th
     ├── AmbiguousName                a name that several instances bear
     ├── Conflict                     right request, wrong moment
     │   ├── InvalidState, InstanceBusy, NoGuest, NotCancellable, NotForceable,
-    │   ├── HostNotFenced, HostAlive, HostEvacuating
+    │   ├── HostNotFenced, HostAlive, HostEvacuating, PlaceUnclear
     ├── NoValidHost                  no host has room
     ├── HostUnusable                 the host that was asked for will not do
     ├── DatabaseError                unreadable, not migrated, or newer than this program
@@ -395,5 +395,5 @@ class OperationRefused(DriverError):
         return f"{self.operation} on host {self.host}: {self.reason}"
 
 
-EXCHANGED_MODULES = ("minova.exception",)
+EXCHANGED_MODULES = ("minova.exception", "minova.exception_moves")
 """The modules whose errors a peer may send us by type (``allowed_remote_exmods``)."""

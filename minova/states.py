@@ -131,6 +131,7 @@ class Operation:
     :ivar after_success: the state it leads to; None: whatever the guest's power state says.
     :ivar after_failure: the state after a failure that was undone; None: the state before.
     :ivar cancellable: whether ``action cancel`` can stop it half-way.
+    :ivar in_doubt: whether it is allowed while nobody knows on which host the guest is: it makes none.
     """
 
     allowed: frozenset[VmState]
@@ -138,6 +139,7 @@ class Operation:
     after_success: VmState | None
     after_failure: VmState | None = None
     cancellable: bool = False
+    in_doubt: bool = False
 
 
 def _from(*states: VmState) -> frozenset[VmState]:
@@ -157,6 +159,7 @@ OPERATIONS: Mapping[Verb, Operation] = {
         task_state=TaskState.DELETING,
         after_success=VmState.DELETED,
         after_failure=VmState.ERROR,
+        in_doubt=True,
     ),
     Verb.START: Operation(
         allowed=_from(VmState.STOPPED),

@@ -229,6 +229,7 @@ MIGRATION_ROW: Columns[Migration] = {
 MIGRATION: Columns[Migration] = {
     **MIGRATION_ROW,
     "updated": lambda item: when(item.updated_at),
+    "unclear_hosts": lambda item: ", ".join(item.unclear_hosts),
     "action": lambda item: item.action_id,
     "instance_uuid": lambda item: item.instance_uuid,
     "total": lambda item: size(item.progress.total_bytes),

@@ -16,7 +16,7 @@ from oslo_config import cfg
 from sqlalchemy import ColumnElement, String, select, type_coerce, update
 from sqlalchemy.orm import Session
 
-from minova.conductor import faults, notices
+from minova.conductor import doubts, faults, notices
 from minova.conductor.tasks import TASKS
 from minova.db import models
 from minova.db.queries import migration_of
@@ -147,7 +147,10 @@ class ForeignActions:
         _change(session, update(models.Instance).where(models.Instance.uuid == uuid).values(**freed))
         moves = update(models.Migration).where(models.Migration.action_id == found.id)
         still_open = models.Migration.status.not_in(_CLOSED_MIGRATION)
-        _change(session, moves.where(still_open).values(status=MigrationStatus.ERROR, updated_at=now))
+        if _change(session, moves.where(still_open).values(status=MigrationStatus.ERROR, updated_at=now)):
+            ends = select(models.Migration.source_host, models.Migration.dest_host)
+            left, chosen = session.execute(ends.where(models.Migration.action_id == found.id)).one()
+            doubts.begin(session, found.id, (uuid, host), [left, chosen], self._name)
         self._scheduler.release_all(session, uuid, keep=host)
         faults.record(session, uuid, found.id, Fault(code=ActionUnknown.__name__, message=text, host=self._name))
         _tell(session, found.id)

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from minova.conductor import faults, foreign, moves, notices, trace
+from minova.conductor import doubts, faults, foreign, moves, notices, trace
 from minova.conductor.tasks import TASKS, Services, Task
 from minova.conductor.tasks.step import Kind, Step
 from minova.context import RequestContext
@@ -74,6 +74,8 @@ class Machine:
         action = self._new_action(action_id, ctxt, verb, row, args)
         task = TASKS[verb](self._services, action, convert.instance(row))
         self._check_state(session, verb, row)
+        if not OPERATIONS[verb].in_doubt:
+            doubts.require_none(session, verb, row, self._services.conf.service_down_time)
         task.check(session)
         self._occupy(session, verb, row)
         session.add(action)
@@ -121,6 +123,10 @@ class Machine:
             undone = status is not ActionStatus.SUCCEEDED
             event = MigrationEvent.GIVE_UP if undone and action.data.get("left") else _END_OF_MIGRATION[status]
             moves.advance(session, migration, event)
+            if undone:
+                doubts.begin(session, action.id, (row.uuid, row.host), task.unclear_hosts, self._name)
+        if status is ActionStatus.SUCCEEDED:
+            doubts.settle(session, row.uuid)
         notices.action(session, action, row)
 
     def touch(self, action: models.Action) -> None:

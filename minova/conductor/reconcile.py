@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, not_, or_, select, update
+from oslo_config import cfg
+from sqlalchemy import ColumnElement, and_, not_, null, or_, select, update
 from sqlalchemy.orm import Session
 
-from minova.conductor import faults, notices
+from minova.conductor import doubts, faults, notices
 from minova.conductor.leases import Leases
 from minova.db import convert
 from minova.db.models import ComputeNode, Instance, Migration, Service
@@ -26,8 +27,9 @@ LOG = logging.getLogger(__name__)
 class Reconciler:
     """Takes the reports of computes."""
 
-    def __init__(self, database: Database, scheduler: Scheduler, leases: Leases) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, database: Database, scheduler: Scheduler, leases: Leases) -> None:
         """Work on ``database``; orders that a returned compute has lost are sent again by ``leases``."""
+        self._conf = conf
         self._database = database
         self._scheduler = scheduler
         self._leases = leases
@@ -51,6 +53,8 @@ class Reconciler:
             return HostDirective(fenced=fenced)
         guests = {guest.uuid: guest for guest in report.guests}
         abort = () if fenced else tuple(_correct_all(session, report.host, guests, heard_before))
+        if not fenced:
+            self._clear_up(session, report, guests, heard_before)
         destroy = tuple(self._strangers(session, report.host, guests, fenced))
         return HostDirective(fenced=fenced, destroy=destroy, abort=abort)
 
@@ -73,12 +77,40 @@ class Reconciler:
             else:
                 LOG.warning("Host %s has a guest of instance %s, which lives on %s", host, row.uuid, row.host)
 
-    def _adopt(self, session: Session, row: Instance, guest: Guest, host: str) -> None:
-        """Write down that a guest that its own host has not is here, with its room."""
+    def _clear_up(
+        self, session: Session, report: HostReport, guests: Mapping[str, Guest], heard_before: datetime
+    ) -> None:
+        """Take what a host says of guests whose move has ended in doubt, unless it is still at it."""
+        host, held = report.host, {action_id for action_id, _sequence in report.orders}
+        for move, row in doubts.waiting_for(session, host, heard_before):
+            guest = guests.get(row.uuid)
+            if move.action_id in held or (guest is not None and guest.migrating_to is not None):
+                continue
+            if guest is None or row.host == host or not left_behind(session, row, host):
+                self._hear(session, move, row, guest, host)
+
+    def _hear(self, session: Session, move: Migration, row: Instance, guest: Guest | None, host: str) -> None:
+        """Note that a host has said whether it has a guest; if that was all that was open, say where it is."""
+        before = move.unclear_hosts or []
+        turns = doubts.turns_after(session, move, host, self._conf.service_down_time)
+        if guest is not None and row.host == host:
+            _find_at_home(session, row, guest, host)
+            if guest.power_state is PowerState.RUNNING and move.migration_type is not MigrationType.EVACUATION:
+                # What has been handed over does not run here.
+                turns = []
+        elif guest is not None and not turns and not self._adopt(session, row, guest, host):
+            return
+        if turns != before and doubts.leave(session, move, turns):
+            LOG.info("Instance %s: %s was heard; still to be heard: %s", row.uuid, host, ", ".join(turns) or "none")
+
+    def _adopt(self, session: Session, row: Instance, guest: Guest, host: str) -> bool:
+        """Write down that a guest that its own host has not is here, with its room; return whether that was done."""
         left = row.host
-        if _swap(session, row, f"its guest was found on host {host}", guest.power_state, host=host):
-            LOG.warning("Instance %s: its guest is on %s, not on %s", row.uuid, host, left)
-            self._scheduler.transfer(session, convert.instance(row), host)
+        if not _swap(session, row, f"its guest was found on host {host}", guest.power_state, host=host):
+            return False
+        LOG.warning("Instance %s: its guest is on %s, not on %s", row.uuid, host, left)
+        self._scheduler.transfer(session, convert.instance(row), host)
+        return True
 
 
 def _store(session: Session, report: HostReport) -> datetime | None:
@@ -147,6 +179,12 @@ def _correct(session: Session, row: Instance, guest: Guest | None, host: str) ->
         _swap(session, row, f"its guest is {guest.power_state} on host {host}", guest.power_state)
 
 
+def _find_at_home(session: Session, row: Instance, guest: Guest, host: str) -> None:
+    """Count again on a guest that is where its instance lives, after that was in doubt."""
+    if row.vm_state is VmState.ERROR and VM_STATE_OF_POWER[guest.power_state] is not VmState.ERROR:
+        _swap(session, row, f"its guest was found on host {host}", guest.power_state)
+
+
 def _swap(session: Session, row: Instance, reason: str, power_state: PowerState, **more: str) -> bool:
     """Change the state (and more) of an instance that is still at rest and as it was read; return whether it was."""
     old, vm_state = row.vm_state, VM_STATE_OF_POWER[power_state]
@@ -170,14 +208,16 @@ def left_behind(session: Session, row: Instance, host: str) -> bool:
     """Return whether a host's copy of a guest is certainly not the one that counts.
 
     So it is if the instance was deleted, or never got beyond a boot that failed, or has been moved away for good, or
-    if the copy was made by an evacuation that was undone. A copy at a destination that it should not have reached on
-    its way is another matter: it may be the only one.
+    if the copy was made by an evacuation that was undone. What a move has left of which nobody could tell how it ended
+    is another matter: it may be the only one, until it is known that the guest is elsewhere.
     """
     if row.vm_state is VmState.DELETED or row.host is None:
         return row.task_state is None
     latest = _last_move(session, row.uuid, host)
     if latest is None or latest.status in OPEN_MIGRATION:
         return False
+    if latest.unclear_hosts == [] and not is_lost(row):
+        return True
     if latest.source_host == host:
         return latest.status is MigrationStatus.COMPLETED
     return latest.migration_type is MigrationType.EVACUATION and latest.status is not MigrationStatus.COMPLETED
@@ -196,7 +236,7 @@ def tells(move: type[Migration], host: Any) -> ColumnElement[bool]:
 
     :param host: its name, or a column that has it.
     """
-    undone = move.status.in_((MigrationStatus.FAILED, MigrationStatus.CANCELLED))
+    undone = and_(move.status.in_((MigrationStatus.FAILED, MigrationStatus.CANCELLED)), move.unclear_hosts.is_(null()))
     came = or_(move.migration_type == MigrationType.EVACUATION, not_(undone))
     return or_(move.source_host == host, and_(move.dest_host == host, came))
 

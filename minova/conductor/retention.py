@@ -159,7 +159,8 @@ def _is_outdated() -> ColumnElement[bool]:
     told_better = (
         or_(not_(tells(Migration, host)), _is_told_later(host)) for host in (Migration.source_host, Migration.dest_host)
     )
-    return and_(_has_ended(Migration), or_(Instance.vm_state == VmState.DELETED, and_(*told_better)))
+    clear = Migration.unclear_since.is_(None)
+    return and_(_has_ended(Migration), clear, or_(Instance.vm_state == VmState.DELETED, and_(*told_better)))
 
 
 def _is_told_later(host: Any) -> ColumnElement[bool]:

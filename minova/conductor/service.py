@@ -65,7 +65,7 @@ class ConductorService(Service):
             queries,
             Administration(database, services, self.engine),
             Migrations(conf, database, services, self.engine),
-            Reconciler(database, services.scheduler, self.leases),
+            Reconciler(conf, database, services.scheduler, self.leases),
             self.leases,
             Inquiry(conf, database, services, self.engine.machine),
         )

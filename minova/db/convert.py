@@ -45,7 +45,8 @@ def fault(row: models.InstanceFault) -> objects.Fault:
 def migration(row: models.Migration, instance_name: str) -> objects.Migration:
     """Return a migration."""
     progress = msgspec.convert(row.progress, objects.MigrationProgress)
-    return _from_row(objects.Migration, row, instance_name=instance_name, progress=progress)
+    unclear = tuple(row.unclear_hosts or ())
+    return _from_row(objects.Migration, row, instance_name=instance_name, progress=progress, unclear_hosts=unclear)
 
 
 def service_state(row: models.Service, now: datetime, down_time: float) -> HostState:

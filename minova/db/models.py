@@ -78,6 +78,7 @@ class Base(DeclarativeBase):
         Hop: StoredEnum(Hop),
         Result: StoredEnum(Result),
         dict[str, Any]: JSON,
+        list[str]: JSON(none_as_null=True),
     }
 
 
@@ -211,12 +212,18 @@ class ActionEvent(Base):
 
 
 class Migration(Base):
-    """One change of host of one instance; the progress is in bytes, bytes per second and seconds."""
+    """One change of host of one instance; the progress is in bytes, bytes per second and seconds.
+
+    ``unclear_hosts`` is for one that ended in doubt: the hosts that have to be heard, in this order, until it is known
+    where the guest is. Empty: it is known by now; None: it never was in doubt. What hosts have said since
+    ``unclear_since`` counts; it is set as long as hosts are left.
+    """
 
     __tablename__ = "migrations"
     __table_args__ = (
         Index("ix_migrations_instance_uuid", "instance_uuid"),
         Index("ix_migrations_action_id", "action_id", unique=True),
+        Index("ix_migrations_unclear_since", "unclear_since"),
     )
 
     uuid: Mapped[str] = mapped_column(Uuid, primary_key=True)
@@ -227,6 +234,8 @@ class Migration(Base):
     source_host: Mapped[str]
     dest_host: Mapped[str]
     progress: Mapped[dict[str, Any]]
+    unclear_hosts: Mapped[list[str] | None]
+    unclear_since: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

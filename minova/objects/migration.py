@@ -39,9 +39,12 @@ class MigrationProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """One change of host of one instance."""
+    """One change of host of one instance.
 
-    VERSION: ClassVar[str] = "1.0"
+    :ivar unclear_hosts: it ended in doubt, and these have to be heard until it is known where the guest is.
+    """
+
+    VERSION: ClassVar[str] = "1.1"
     uuid: UUID
     instance_uuid: UUID
     instance_name: str
@@ -53,3 +56,4 @@ class Migration:
     progress: MigrationProgress
     created_at: Moment
     updated_at: Moment
+    unclear_hosts: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from oslo_config import cfg
 
 from minova import failpoints
 from minova.context import RequestContext
-from minova.exception import MinovaError, PeerSilent, PeerTooOld, ServiceFault
+from minova.exception import EXCHANGED_MODULES, MinovaError, PeerSilent, PeerTooOld, ServiceFault
 from minova.objects import Pin
 from minova.rpc.serializer import Serializer
 from minova.rpc.versions import History, Pins, check_level, serves
@@ -146,6 +146,6 @@ def _hear_nothing(seconds: float) -> NoReturn:
 def _own_type(error: MinovaError) -> MinovaError:
     """Return the error as it was raised: what crossed a wire is of a made-up subclass whose text is a traceback."""
     for kind in type(error).__mro__:
-        if kind.__module__ == MinovaError.__module__:
+        if kind.__module__ in EXCHANGED_MODULES:
             return kind(**error.kwargs)  # type: ignore[no-any-return]
     raise AssertionError(f"{error!r} is no error of minova's")

@@ -23,7 +23,10 @@ class ComputeDriver(Protocol):
         ...
 
     def list_guests(self) -> tuple[Guest, ...]:
-        """Return every guest of minova's on this host."""
+        """Return every guest of minova's on this host.
+
+        One that is moved is on one of the two hosts at any moment: the source has it until the destination does.
+        """
         ...
 
     def get_guest(self, uuid: str) -> Guest | None:

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from minova.conductor import administration
+from minova.conductor import administration, doubts
 from minova.conductor.tasks.evacuate import EvacuateInstance
 from minova.conductor.tasks.rebuild import RebuildInstance
 from minova.exception import HostEvacuating, HostNotFenced, InstanceBusy
 from minova.scheduler.scheduler import Scheduler
 from minova.states import VmState
+from tests.fixtures.doubts import arrive, fence, hear, lose_live_migration
 from tests.fixtures.gate import Gate
-from tests.fixtures.lab import PATIENCE, Lab
+from tests.fixtures.lab import PATIENCE, Lab, wait_until
 from tests.fixtures.moves import converge, hosts_of, live_migrate
 from tests.fixtures.services.services import SQLITE
 
@@ -132,3 +133,46 @@ def test_reset_ends_what_began_meanwhile(lab: Lab, gate: Callable[[str], Gate]) 
     power_off.open()
     lab.end_of(action)
     assert lab.instance().task_state is None
+
+
+def back_with_its_guest(lab: Lab, host: str) -> None:
+    """Let a fenced host come back, and be heard as often as it takes to be believed."""
+    fence(lab, host, False)
+    lab.return_host(host)
+    for _ in range(2):
+        lab.report(host)
+
+
+def test_guest_that_turns_up_while_its_instance_is_rebuilt_is_the_only_one_or_goes(lab: Lab) -> None:
+    lab.boot(host="host1")
+    action = lose_live_migration(lab)
+    arrive(lab, action)
+    lab.return_host("host1")
+    hear(lab, action, "host2")
+    fence(lab, "host2")
+    with meanwhile(doubts, "require_none", lambda: back_with_its_guest(lab, "host2")) as back:
+        rebuilding = lab.api.rebuild_instance(lab.ctxt, "vm")
+        back.result(PATIENCE)
+    lab.succeed(rebuilding)
+    lab.report("host2")
+    lab.report("host1")
+    assert hosts_of(lab, action.instance_uuid) == [lab.instance().host]
+
+
+def test_what_one_host_has_settled_is_not_opened_again_by_what_another_says(lab: Lab) -> None:
+    lab.boot(host="host1")
+    action = lose_live_migration(lab)
+    fence(lab, "host1")
+
+    def source_is_back() -> None:
+        back_with_its_guest(lab, "host1")
+        wait_until(lambda: lab.report("host1") or not lab.migration(action).unclear_hosts, "all is clear")
+
+    with meanwhile(
+        doubts, "turns_after", source_is_back, PATIENCE if lab.conf.database.connection[:6] != "sqlite" else BLOCKED
+    ) as settled:
+        lab.return_host("host2")
+        lab.report("host2")
+        settled.result(PATIENCE)
+    assert lab.migration(action).unclear_hosts == ()
+    assert (lab.instance().host, lab.instance().vm_state) == ("host1", VmState.ACTIVE)

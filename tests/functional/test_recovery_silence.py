@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from minova.exception import HostUnusable
+from minova.exception_moves import PlaceUnclear
 from minova.objects import Action, Result
 from minova.states import ActionStatus, MigrationStatus, PowerState, VmState
 from tests.fixtures.crashes import (
@@ -17,9 +18,10 @@ from tests.fixtures.crashes import (
     row_of,
     wait_for_outcome,
 )
+from tests.fixtures.doubts import hear
 from tests.fixtures.gate import Gate
 from tests.fixtures.lab import Lab, wait_until
-from tests.fixtures.moves import converge, driver_of, hosts_of, live_migrate, rooms, start_endless
+from tests.fixtures.moves import converge, driver_of, hosts_of, live_migrate, refused, rooms, start_endless
 
 SILENT = "compute on {} did not answer within 300 s"
 
@@ -194,7 +196,7 @@ def test_live_migration_is_undone_if_the_source_is_lost_and_the_guest_has_not_ar
     # The hypervisor is still at it when the compute comes back, and is told to stop.
     converge(lab)
     lab.return_host("host1")
-    lab.report("host1")
+    hear(lab, action)
     assert hosts_of(lab, uuid) == ["host1"]
     lab.succeed(live_migrate(lab, "host3"))
     assert lab.instance().host == "host3"
@@ -245,7 +247,7 @@ def test_cold_migration_without_its_source_ends_where_the_disks_are(
     assert hosts_of(lab, uuid) == ["host1"]
 
 
-def test_evacuation_that_lost_its_destination_leaves_no_second_copy(
+def test_evacuation_that_lost_its_destination_is_not_tried_again_before_that_one_is_heard(
     make_lab: Callable[..., Lab], gate: Callable[[str], Gate]
 ) -> None:
     lab = make_lab("host1", "host2", "host3")
@@ -260,9 +262,12 @@ def test_evacuation_that_lost_its_destination_leaves_no_second_copy(
     let_it_fail(lab, action)
     lab.fail(action)
     assert (lab.instance().host, lab.instance().vm_state) == ("host1", VmState.ERROR)
-    lab.succeed(lab.api.evacuate_instance(lab.ctxt, "vm", "host3"))
-    assert "host2" in hosts_of(lab, uuid)
+    with refused(lab, PlaceUnclear, "host2 has not said yet whether it has the guest"):
+        lab.api.evacuate_instance(lab.ctxt, "vm", "host3")
     lab.return_host("host2")
+    lab.report("host2")
+    assert hosts_of(lab, uuid) == ["host1"]
+    lab.succeed(lab.api.evacuate_instance(lab.ctxt, "vm", "host3"))
     lab.return_host("host1")
     assert hosts_of(lab, uuid) == ["host3"]
 
@@ -281,6 +286,7 @@ def test_source_that_comes_back_with_a_migration_that_was_given_up_is_told_to_ab
     assert guest is not None
     assert guest["migration"] is None
     converge(lab)
+    hear(lab, action)
     lab.succeed(live_migrate(lab))
 
 

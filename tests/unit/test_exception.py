@@ -11,7 +11,7 @@ import oslo_messaging
 import pytest
 from oslo_messaging._drivers import common
 
-from minova import exception
+from minova import exception, exception_moves
 from minova.exception import EXCHANGED_MODULES, MinovaError, NotFound
 from minova.rpc.client import _own_type
 
@@ -26,7 +26,7 @@ EXAMPLES: dict[Any, Any] = {
 def kinds(base: type[MinovaError] = MinovaError) -> list[type[MinovaError]]:
     found = [base]
     for kind in base.__subclasses__():
-        if kind.__module__ == exception.__name__:
+        if kind.__module__ in (exception.__name__, exception_moves.__name__):
             found += kinds(kind)
     return found
 

@@ -118,6 +118,14 @@ class Task:
         """
         return None
 
+    @property
+    def unclear_hosts(self) -> list[str]:
+        """The hosts on which the guest may be, in the end or still on its way, after the action has failed.
+
+        None, if it is where the instance lives, and nowhere else.
+        """
+        return []
+
     def abort(self, step: Step) -> None:
         """Ask whoever works on ``step`` to stop: the action was cancelled or given up; by default it just ends."""
 

@@ -2,11 +2,12 @@
 
 from sqlalchemy.orm import Session
 
+from minova.conductor import doubts
 from minova.conductor.tasks.base import Task, destination
 from minova.conductor.tasks.step import Step, order, transaction
 from minova.db.queries import COMPUTE, find_service
-from minova.exception import HostAlive, HostNotFenced, NoGuest
-from minova.objects import Fault, utcnow
+from minova.exception import HostNotFenced, NoGuest
+from minova.objects import Fault
 from minova.states import MigrationEvent, MigrationType, Verb, VmState
 
 
@@ -28,10 +29,7 @@ class EvacuateInstance(Task):
         service = find_service(session, COMPUTE, host, lock=True)
         if not service.forced_down:
             raise HostNotFenced(host=host)
-        down_time = self.services.conf.service_down_time
-        heard_ago = (utcnow() - service.last_seen_at).total_seconds()
-        if heard_ago <= down_time:
-            raise HostAlive(host=host, heard_ago=round(heard_ago, 1), down_time=down_time)
+        doubts.require_silent(service, self.services.conf.service_down_time)
 
     @transaction()
     def select_destination(self, session: Session) -> None:
@@ -67,3 +65,9 @@ class EvacuateInstance(Task):
     def after_failure(self, step: Step, fault: Fault) -> Step | None:
         """Try the next host if this one has no room."""
         return EvacuateInstance.select_destination if self.may_try_next_host(fault) else None
+
+    @property
+    def unclear_hosts(self) -> list[str]:
+        """The destination, if what was made there could not be destroyed."""
+        chosen = destination(self)
+        return [chosen] if chosen and self.action.data.get("left") else []

@@ -89,6 +89,11 @@ class LiveMigrationTask(Task):
         lost_sight = step is LiveMigrationTask.migrate and leaves_open(fault)
         return LiveMigrationTask.finish_at_destination if lost_sight else None
 
+    @property
+    def unclear_hosts(self) -> list[str]:
+        """Both, if the source could not tell: the guest may still arrive."""
+        return [host for host in (source(self), destination(self)) if host and self.in_doubt]
+
     def abort(self, step: Step) -> None:
         """Have the source abort the move, if it has this action's in hand."""
         host = source(self)

@@ -78,6 +78,13 @@ class MigrateInstance(Task):
         return MigrateInstance.finish_at_destination if lost_sight else None
 
     @property
+    def unclear_hosts(self) -> list[str]:
+        """Both, if nobody could tell who has the disks, or they were to be handed back; unless the source has them."""
+        returned = self.was_done(MigrateInstance.move_disks) and not self.action.data.get("past_pivot")
+        unclear = (self.in_doubt or returned) and not self.was_done(MigrateInstance.restart_at_source)
+        return [host for host in (source(self), destination(self)) if host and unclear]
+
+    @property
     def ran_before(self) -> bool:
         """Whether the guest ran when the operation was asked for."""
         return self.action.previous_vm_state is VmState.ACTIVE

@@ -51,7 +51,7 @@ def leases() -> Noted:
 @pytest.fixture
 def reconciler(rig: Rig, leases: Noted) -> Reconciler:
     rig.settle()
-    return Reconciler(rig.database, rig.services.scheduler, cast("Leases", leases))
+    return Reconciler(rig.conf, rig.database, rig.services.scheduler, cast("Leases", leases))
 
 
 def state(rig: Rig) -> tuple[VmState, PowerState]:

@@ -139,6 +139,28 @@ def test_migration_goes_once_later_ones_tell_of_its_hosts(
     assert moves_left(rig) == left
 
 
+@pytest.mark.parametrize(
+    ("since", "left"),
+    [(utcnow(), ["move-0", "move-1"]), (None, ["move-1"])],
+    ids=["in doubt", "settled"],
+)
+def test_move_in_doubt_stays_until_that_is_settled(
+    rig: Rig, retained: Retention, since: datetime | None, left: list[str]
+) -> None:
+    let_move(rig, [(LIVE, "failed", "host1", "host2", 200), (LIVE, "completed", "host2", "host1", 100)], "host1")
+    rig.change(models.Migration, "move-0", unclear_hosts=["host2"] if since else [], unclear_since=since)
+    retained.purge(DAYS)
+    assert moves_left(rig) == left
+
+
+def test_move_that_was_in_doubt_tells_of_its_destination(rig: Rig, retained: Retention) -> None:
+    let_move(rig, [(LIVE, "failed", "host1", "host2", 200), (LIVE, "completed", "host1", "host3", 100)], "host3")
+    rig.change(models.Migration, "move-0", unclear_hosts=[])
+    retained.purge(DAYS)
+    assert moves_left(rig) == ["move-0", "move-1"]
+    assert verdicts(rig)["host2"]
+
+
 def test_fault_stays_as_long_as_its_action(rig: Rig, retained: Retention) -> None:
     let_move(rig, [(LIVE, "failed", *HOSTS[:2], 200), (LIVE, "completed", *HOSTS[:2], 100)], "host2")
 
