@@ -45,6 +45,13 @@ def settle(session: Session, instance_uuid: str) -> None:
     session.execute(settled.execution_options(synchronize_session=False))
 
 
+def unclear_hosts(session: Session, instance_uuid: str) -> list[str]:
+    """Return the hosts that have to be heard before it is known where an instance's guest is, in that order."""
+    its = (Migration.instance_uuid == instance_uuid, Migration.unclear_since.is_not(None))
+    lists = session.scalars(select(Migration.unclear_hosts).where(*its).order_by(Migration.created_at))
+    return list(dict.fromkeys(host for hosts in lists for host in hosts or ()))
+
+
 def require_none(session: Session, verb: Verb, row: Instance, down_time: float) -> None:
     """Check that it is known where an instance's guest is: on a host that is off, and known to be, none counts.
 

@@ -36,6 +36,7 @@ class Case:
     :ivar task: what runs; None: nothing, or something of another release.
     :ivar unknown: why this release cannot go on with what runs.
     :ivar stale: the hosts whose copy of the guest, should they have one, is certainly not the one that counts.
+    :ivar unclear: the hosts that have to be heard before it is known where the guest is, in that order.
     :ivar fault: the newest.
     """
 
@@ -44,6 +45,7 @@ class Case:
     task: Task | None = None
     unknown: str = ""
     stale: frozenset[str] = frozenset()
+    unclear: tuple[str, ...] = ()
     fault: Fault | None = None
 
     @property
@@ -261,11 +263,13 @@ def _at_rest(case: Case) -> Iterator[str]:
     if known.vm_state == VmState.DELETED:
         yield "It was deleted: nothing is pending."
         return
+    if case.unclear:
+        yield _in_doubt(case)
     if known.vm_state == VmState.ERROR:
-        yield from _in_error(case, bool(changes))
+        yield from _in_error(case, bool(changes or case.unclear))
     elif known.task_state is not None:
         yield f"It is {known.task_state} without any action, which only another release of minova can explain."
-    elif not changes:
+    elif not changes and not case.unclear:
         yield "Nothing is pending: all is as it should be, as far as its hosts were heard."
     yield _to_be_done(case)
 
@@ -278,9 +282,19 @@ def _by_report(case: Case, word: HostWord) -> str:
         return f"When {word.host} reports, it is told to destroy its copy of the guest, if it has one."
     if word.report is None or word.report.guest is None:
         return ""
+    if case.unclear:
+        return ""
     if _is_lost(case) and case.known.task_state is None:
         return f"With its next reports {word.host} becomes the instance's host, for it has the guest."
     return f"{word.host} has a guest of it too, and minova does not decide which of them counts: look at both."
+
+
+def _in_doubt(case: Case) -> str:
+    return (
+        f"Nobody could tell where its last move has left the guest: reports of {', then of '.join(case.unclear)} tell. "
+        "Until then nothing but delete is allowed. A host that is off for certain is not waited for: "
+        "'service force-down HOST'."
+    )
 
 
 def _by_own_host(case: Case, word: HostWord) -> str:
@@ -317,7 +331,9 @@ def _in_error(case: Case, changes: bool) -> Iterator[str]:
 def _to_be_done(case: Case) -> str:
     known = case.known
     allowed = {verb for verb, operation in OPERATIONS.items() if known.vm_state in operation.allowed}
-    if known.host is None:
+    if case.unclear:
+        allowed = {verb for verb in allowed if OPERATIONS[verb].in_doubt}
+    elif known.host is None:
         allowed &= {Verb.DELETE}
     elif case.state(known.host) is HostState.UNKNOWN:
         return (

@@ -136,7 +136,7 @@ class ForeignActions:
     def _end(self, session: Session, found: Found) -> None:
         """End an action without touching what could not be read; whoever comes back later finds it ended."""
         now, row = utcnow(), models.Action
-        text = f"no conductor can go on with it ({found.unknown}): look at its hosts before you rebuild or evacuate"
+        text = f"no conductor can go on with it ({found.unknown}): what its hosts have is seen from their next reports"
         still = update(row).where(row.id == found.id, row.sequence == found.sequence, row.status.in_(OPEN_ACTION))
         ended = {"status": ActionStatus.FAILED, "error": text, "finished_at": now, "waits_for": None}
         if not _change(session, still.values(sequence=found.sequence + 1, **ended)):

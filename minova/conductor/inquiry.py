@@ -11,6 +11,7 @@ from oslo_config import cfg
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from minova.conductor.doubts import unclear_hosts
 from minova.conductor.explanation import Case, complete, given_up_at, say
 from minova.conductor.machine import Machine
 from minova.conductor.reconcile import left_behind, moved_strangely
@@ -88,6 +89,7 @@ class Inquiry:
                 task=task,
                 unknown=unknown,
                 stale=_stale(session, row.uuid, [word.host for word in words]),
+                unclear=tuple(unclear_hosts(session, row.uuid)),
                 fault=_newest_fault(session, row.uuid),
             )
             return replace(case, known=replace(known, action=_explained(session, case, action)))

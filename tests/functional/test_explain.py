@@ -215,7 +215,7 @@ def test_outcome_that_no_conductor_has_taken(lab: Lab) -> None:
     lab.succeed(stop)
 
 
-def test_move_of_which_nobody_could_tell_is_in_error_for_an_operator(lab: Lab) -> None:
+def test_move_of_which_nobody_could_tell_waits_for_its_hosts_to_be_heard(lab: Lab) -> None:
     lab.boot(host="host1")
     begun = start_endless(lab)
     for host in ("host1", "host2"):
@@ -239,7 +239,9 @@ def test_move_of_which_nobody_could_tell_is_in_error_for_an_operator(lab: Lab) -
     assert found.action is not None
     assert found.action.error == failed.error
     assert [word.state for word in found.hosts] == [HostState.UNKNOWN, HostState.UNKNOWN]
-    assert "rollback_destination on host host2 was not done" in told(lab)
+    assert "rollback_destination on host host2 was not done" in found.action.error
+    assert "reports of host1, then of host2 tell" in told(lab)
+    assert "Allowed now: delete." in told(lab)
     converge(lab)
     for host in ("host1", "host2"):
         lab.return_host(host)

@@ -261,11 +261,15 @@ def test_action_of_another_release(rig: Rig, stop: Told) -> None:
 # Nothing runs.
 
 
-def at_rest(rig: Rig, words: Iterable[HostWord], stale: Iterable[str] = (), **changes: Any) -> tuple[str, ...]:
+def at_rest(
+    rig: Rig, words: Iterable[HostWord], stale: Iterable[str] = (), unclear: Iterable[str] = (), **changes: Any
+) -> tuple[str, ...]:
     """Return what is told of an instance on which nothing runs."""
     fault = Fault(code="Some", message="the newest one", created_at=after(-60))
     explained = known(hosts=tuple(words), **changes)
-    return complete(Case(conf=rig.conf, known=explained, stale=frozenset(stale), fault=fault)).next
+    return complete(
+        Case(conf=rig.conf, known=explained, stale=frozenset(stale), unclear=tuple(unclear), fault=fault)
+    ).next
 
 
 PAUSED, MOVING = (GuestReport(guest=each) for each in (a_guest(PowerState.PAUSED), a_guest(migrating_to="host2")))
@@ -316,6 +320,17 @@ def test_what_the_next_reports_change(rig: Rig, words: list[HostWord], changes: 
 def test_copy_that_was_left_behind(rig: Rig, there: HostWord, stale: list[str], foretold: bool) -> None:
     sentence = "When host3 reports, it is told to destroy its copy of the guest, if it has one."
     assert (sentence in at_rest(rig, [word("host1", report=RUNS), there], stale)) is foretold
+
+
+def test_instance_whose_last_move_ended_in_doubt(rig: Rig) -> None:
+    words = [word("host1", report=HAS_IT_NOT), word("host2", UNKNOWN)]
+    told = at_rest(rig, words, unclear=["host1", "host2"], vm_state="error")
+    assert (
+        "Nobody could tell where its last move has left the guest: reports of host1, then of host2 tell. Until then "
+        "nothing but delete is allowed. A host that is off for certain is not waited for: 'service force-down HOST'."
+    ) in told
+    assert told[-1] == "Allowed now: delete."
+    assert not any("Nothing brings it out" in sentence for sentence in told)
 
 
 def test_instance_that_was_deleted(rig: Rig) -> None:
