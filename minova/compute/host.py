@@ -2,16 +2,17 @@
 
 import logging
 import threading
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 
 import oslo_messaging
 
+from minova.compute.lease import HostLease
 from minova.compute.rpcapi import HISTORY
 from minova.compute.work import WorkQueue
 from minova.conductor.rpcapi import ConductorAPI
 from minova.context import service_context
 from minova.exception import DriverError, MinovaError
-from minova.objects import HostDirective, HostReport, utcnow
+from minova.objects import HostDirective, HostReport, Order, utcnow
 from minova.rpc.control import ControlAPI
 from minova.virt.driver import ComputeDriver
 
@@ -19,7 +20,7 @@ LOG = logging.getLogger(__name__)
 
 
 class HostReporter:
-    """Reports the host to a conductor: at the start, then periodically, and when something has changed."""
+    """Reports the host to a conductor: at the start, then periodically, and at once after it could not for too long."""
 
     def __init__(
         self,
@@ -27,27 +28,36 @@ class HostReporter:
         driver: ComputeDriver,
         conductor: ConductorAPI,
         control: ControlAPI,
+        lease: HostLease,
         work: WorkQueue,
         orders: Callable[[], list[tuple[str, int]]],
+        resume: Callable[[], None],
     ) -> None:
-        """Report ``host``; ``control`` is the conductors', and ``orders`` says which orders the host holds."""
+        """Report ``host``, and renew its lease by that.
+
+        :param control: the conductors'.
+        :param orders: says which orders the host holds.
+        :param resume: called whenever the lease was renewed: what waited for that may begin.
+        """
         self._host = host
         self._driver = driver
         self._conductor = conductor
         self._control = control
+        self._lease = lease
         self._work = work
         self._orders = orders
+        self._resume = resume
         self._started_at = utcnow()
         self._lock = threading.Lock()
         self.accepted = threading.Event()
         """Set once a conductor has taken the first report."""
 
     def introduce(self) -> None:
-        """Make the first report as soon as a conductor is there, and nothing once it was taken.
+        """Report as soon as a conductor is there, if the host has no lease: at the start, or as nobody heard it since.
 
-        Before it is taken, nothing is worked on: guests that were evacuated meanwhile have to go first.
+        Before that nothing is begun: guests that were evacuated meanwhile have to go first.
         """
-        if self.accepted.is_set():
+        if self._lease.holds:
             return
         try:
             # What is sent before any conductor has made its queue is lost: a ping costs less patience than a report.
@@ -59,19 +69,28 @@ class HostReporter:
 
     def report(self) -> bool:
         """Report once, as a heartbeat; return whether a conductor is there and took it."""
-        return self.accepted.is_set() and self._report()
+        return self._lease.holds and self._report()
 
     def _report(self) -> bool:
         # One at a time: a report has to be made after the answer to the one before it.
-        with self._lock, self._work.watched() as touched:
+        with self._lock, self._work.watched() as came_in:
+            made_at, returns = self._lease.now(), not self._lease.holds
+            if returns:
+                # Before the orders are listed: those that are not, and are still wanted, are sent again at once.
+                self._work.let_go()
             try:
-                directive = self._conductor.report_host(service_context(), self._make())
+                report = self._make(returns)
+                directive = self._conductor.report_host(service_context(), report)
             except DriverError:
                 LOG.warning("The hypervisor does not answer, so there is nothing to report")
             except (MinovaError, oslo_messaging.MessagingException):
                 LOG.warning("No conductor took the report of this host")
             else:
-                self._obey(directive, touched)
+                self._obey(directive, came_in)
+                self._work.confirm(frozenset(report.orders), made_at)
+                self._lease.renew(made_at)
+                self.accepted.set()
+                self._resume()
                 return True
         return False
 
@@ -85,7 +104,7 @@ class HostReporter:
         except (MinovaError, oslo_messaging.MessagingException):
             LOG.warning("Orders were not renewed")
 
-    def _make(self) -> HostReport:
+    def _make(self, returns: bool) -> HostReport:
         # The orders first: one that ends while the guests are listed counts as held, and is left alone.
         made_at, orders = utcnow(), tuple(self._orders())
         return HostReport(
@@ -93,24 +112,31 @@ class HostReporter:
             rpc_version=HISTORY.version,
             started_at=self._started_at,
             made_at=made_at,
-            started=not self.accepted.is_set(),
+            started=returns,
             capacity=self._driver.capacity(),
             guests=self._driver.list_guests(),
             orders=orders,
         )
 
-    def _obey(self, directive: HostDirective, touched: Set[str]) -> None:
-        """Do what a conductor says; what it decided about guests in ``touched`` is out of date."""
+    def _obey(self, directive: HostDirective, came_in: Sequence[Order]) -> None:
+        """Do what a conductor says; ``came_in`` is what came in since the report began to be made."""
         if directive.fenced:
             self._work.fence(True)
+        touched = self._touched(directive, came_in)
         for uuid in set(directive.destroy) - touched:
             self._clean_up(uuid, "lives elsewhere or was deleted: destroying it", self._driver.destroy)
         for uuid in set(directive.abort) - touched:
             self._clean_up(uuid, "migrates, but was given up: aborting that", self._driver.live_migration_abort)
         self._work.fence(directive.fenced)
-        if not self.accepted.is_set():
-            self.accepted.set()
-            self._work.resume()
+
+    def _touched(self, directive: HostDirective, came_in: Sequence[Order]) -> Set[str]:
+        """Return the guests of which a directive may not know the newest; let go of orders that are older than it."""
+        decided_at = directive.decided_at
+        if decided_at is not None and not self._lease.holds:
+            # They have been underway for nobody knows how long, and keep no guest from what was decided since.
+            self._work.let_go(decided_at)
+            came_in = [order for order in came_in if order.sent_at >= decided_at]
+        return {order.instance_uuid for order in came_in}
 
     def _clean_up(self, uuid: str, why: str, act: Callable[[str], None]) -> None:
         with self._work.held(uuid) as idle:

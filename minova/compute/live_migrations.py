@@ -11,6 +11,7 @@ from oslo_config import cfg
 
 from minova.compute.work import Detached, Job
 from minova.conductor.rpcapi import ConductorAPI
+from minova.context import working_for
 from minova.exception import DriverError, MigrationAborted, MigrationFailed, MinovaError
 from minova.objects import Instance, MigrationOptions, MigrationProgress
 from minova.states import MigrationEvent
@@ -40,6 +41,7 @@ class LiveMigrations:
         :raises MigrationAborted: it was cancelled, queued or running.
         :raises MigrationFailed: it could not be done, or took too long.
         :raises Detached: the service is stopping; the move goes on without it.
+        :raises LetGo: it had to wait for so long that nobody may want it any more.
         """
         self._take_slot(job)
         interval = self._conf.compute.live_migration_progress_interval
@@ -53,6 +55,7 @@ class LiveMigrations:
             raise
         finally:
             self._free_slot(instance.uuid)
+            watch.close()
         return {"progress": msgspec.to_builtins(watch.last)} if watch.last else {}
 
     def abort(self, job: Job) -> None:
@@ -63,6 +66,11 @@ class LiveMigrations:
             moving = job.order.instance_uuid in self._moving
         if moving:
             self.driver.live_migration_abort(job.order.instance_uuid)
+
+    def resume(self) -> None:
+        """Begin what waited for the lease of the host to be renewed, or was let go of meanwhile."""
+        with self._changed:
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """Let go of all migrations."""
@@ -80,15 +88,18 @@ class LiveMigrations:
     def _enter(self, job: Job, begun: bool, patience: float | None) -> bool:
         """Take a slot; return whether one was free within the seconds of ``patience`` (None: however long it takes)."""
         uuid, limit = job.order.instance_uuid, self._conf.compute.max_concurrent_live_migrations
-        with self._changed:
-            if not self._changed.wait_for(
-                lambda: begun or len(self._moving) < limit or job.cancelled.is_set() or self.stopping, patience
-            ):
-                return False
+
+        def may_enter() -> bool:
             if self.stopping:
                 raise Detached
             if job.cancelled.is_set() and not begun:
                 raise MigrationAborted(uuid=uuid)
+            job.require_worth()
+            return (begun or len(self._moving) < limit) and job.begin()
+
+        with self._changed:
+            if not self._changed.wait_for(may_enter, patience):
+                return False
             self._moving.add(uuid)
             return True
 
@@ -133,6 +144,7 @@ class _Watch:
         self._job = job
         self._interval = interval
         self._due = 0.0
+        self._teller: threading.Thread | None = None
         self.limit = limit
         self.timed_out = False
         self.last: MigrationProgress | None = None
@@ -146,8 +158,19 @@ class _Watch:
             self.timed_out = True
         if self.timed_out or self._job.cancelled.is_set():
             self._abort()
-        if time.monotonic() >= self._due:
+        if time.monotonic() >= self._due and (self._teller is None or not self._teller.is_alive()):
             self._due = time.monotonic() + self._interval
+            # While the broker is away this hangs, and the migration has to be looked after all the same.
+            self._teller = threading.Thread(target=self._tell, args=(progress,), name="progress", daemon=True)
+            self._teller.start()
+
+    def close(self) -> None:
+        """Let what is being told be told before the outcome, unless that takes long."""
+        if self._teller is not None:
+            self._teller.join(self._interval)
+
+    def _tell(self, progress: MigrationProgress) -> None:
+        with working_for(self._job.ctxt):
             self._migrations.tell(self._job, MigrationEvent.START, progress)
 
     def _abort(self) -> None:

@@ -8,6 +8,7 @@ import oslo_messaging
 from oslo_config import cfg
 
 from minova.compute.host import HostReporter
+from minova.compute.lease import HostLease
 from minova.compute.live_migrations import LiveMigrations
 from minova.compute.manager import ComputeManager
 from minova.compute.outbox import Outbox
@@ -45,9 +46,12 @@ class ComputeService(Service):
         self._pins = Pins(conf, conductors.lowest)
         conductor = ConductorAPI(conf, transport, self._pins)
         self._outbox = Outbox(conductor)
-        self._work = WorkQueue(host, conf.compute.max_concurrent_operations, self._outbox.deliver)
+        self._lease = HostLease(conf)
+        self._work = WorkQueue(host, conf.compute.max_concurrent_operations, self._lease, self._outbox.deliver)
         self._migrations = LiveMigrations(conf, driver, conductor)
-        self.reporter = HostReporter(host, driver, conductor, conductors, self._work, self._orders)
+        self.reporter = HostReporter(
+            host, driver, conductor, conductors, self._lease, self._work, self._orders, self._resume
+        )
         manager = ComputeManager(driver, self._work, self._migrations, self._outbox)
         roll = RollCallAPI(conf, transport)
         control = ControlEndpoint(BINARY, host, HISTORY.version, self._pins, self._work.tasks, roll)
@@ -72,6 +76,7 @@ class ComputeService(Service):
         return {
             "name": f"{BINARY} on {self._host}",
             "known to a conductor": self.is_ready(),
+            "may begin work": self._lease.holds,
             "doing": [f"{task.what} {task.subject} since {task.since.isoformat()}" for task in doing] or ["nothing"],
             "pins": [f"{pin.topic} {pin.version}: {pin.reason}" for pin in self._pins.in_force()] or ["none yet"],
             "pools": {
@@ -101,6 +106,10 @@ class ComputeService(Service):
             self._pins.sink()
         except (MinovaError, oslo_messaging.MessagingException) as error:
             LOG.warning("The pins were not looked at: %s", error)
+
+    def _resume(self) -> None:
+        self._work.resume()
+        self._migrations.resume()
 
     def _orders(self) -> list[tuple[str, int]]:
         return [*self._work.orders(), *self._outbox.orders()]

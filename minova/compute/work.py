@@ -3,13 +3,14 @@
 import logging
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from minova import failpoints
+from minova.compute.lease import HostLease
 from minova.context import current_context, working_for
 from minova.exception import HostUnusable, MigrationAborted, MinovaError
 from minova.objects import Fault, HeldOrder, Order, Outcome, Result, Task, utcnow
@@ -24,34 +25,86 @@ class Detached(Exception):
     """The service stops while its hypervisor goes on with a job: whoever runs next will join it."""
 
 
+class LetGo(Exception):
+    """The order is not worth beginning any more: if it is still wanted, it will be sent again."""
+
+
 class Job:
     """One order in hand, with the context in which it came.
 
     A newer order for the same step replaces ``order`` while the work goes on.
+
+    :ivar in_pool: it has a thread, or waits for one.
     """
 
-    def __init__(self, order: Order, work: Callable[["Job"], dict[str, Any]], pool: Executor) -> None:
+    def __init__(self, order: Order, work: Callable[["Job"], dict[str, Any]], pool: Executor, lease: HostLease) -> None:
         self.order = order
         self.work = work
         self.pool = pool
+        self.in_pool = False
         self.ctxt = current_context()
         self.received_at: datetime = utcnow()
         self.cancelled = threading.Event()
+        self._lease = lease
+        self._lock = threading.Lock()
+        self._begun = self._let_go = False
+        self._confirmed_at: float | None = None
+
+    def begin(self) -> bool:
+        """Return whether the work may begin now; from then on nothing calls it back.
+
+        :raises LetGo: it never may.
+        """
+        with self._lock:
+            if not self._begun:
+                self._require_worth()
+                self._begun = self._lease.holds
+            return self._begun
+
+    def require_worth(self) -> None:
+        """Check that it may still begin some time. :raises LetGo: it never may."""
+        with self._lock:
+            if not self._begun:
+                self._require_worth()
+
+    def let_go(self) -> bool:
+        """Give it up, unless it has begun; return whether it never will."""
+        with self._lock:
+            self._let_go = not self._begun
+            return self._let_go
+
+    def confirm(self, made_at: float) -> None:
+        """Note that conductors have heard in time, by what was made at ``made_at``, that it is in hand here."""
+        with self._lock:
+            if not self._is_late():
+                self._confirmed_at = made_at
+
+    def _require_worth(self) -> None:
+        if self._let_go or self._is_late():
+            raise LetGo
+
+    def _is_late(self) -> bool:
+        """Return whether conductors may have given it up for lack of news."""
+        if utcnow() <= self.order.deadline:
+            return False
+        patience = (self.order.deadline - self.order.sent_at).total_seconds()
+        return self._confirmed_at is None or self._lease.now() - self._confirmed_at > patience
 
 
 class WorkQueue:
-    """Runs orders, and hands their outcomes to ``deliver``. Nothing runs before :meth:`resume`."""
+    """Runs orders, and hands their outcomes to ``deliver``. Nothing is begun while the host has no lease."""
 
-    def __init__(self, host: str, threads: int, deliver: Callable[[Outcome], None]) -> None:
+    def __init__(self, host: str, threads: int, lease: HostLease, deliver: Callable[[Outcome], None]) -> None:
         """Work on up to ``threads`` guests at once; live migrations, which mostly wait, have threads of their own."""
         self._host = host
+        self._lease = lease
         self._deliver = deliver
         self._lock = threading.Lock()
         self._queues: dict[str, deque[Job]] = {}
         self._held: set[str] = set()
-        self._watches: list[set[str]] = []
+        self._watches: list[list[Order]] = []
         self._newest: OrderedDict[str, int] = OrderedDict()
-        self._paused = True
+        self._void_before: datetime | None = None
         self._stopped = False
         self._fenced = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="work")
@@ -60,38 +113,54 @@ class WorkQueue:
     def submit(self, order: Order, work: Callable[[Job], dict[str, Any]], *, migration: bool = False) -> None:
         """Take an order, and return at once. What is stale, doubled or too late is dropped.
 
-        :param work: does it, and returns JSON types for the outcome.
+        :param work: does it, and returns JSON types for the outcome; that of a migration waits, and then has to ask
+            :meth:`Job.begin` itself.
         """
-        job = Job(order, work, self._migrations if migration else self._pool)
+        job = Job(order, work, self._migrations if migration else self._pool, self._lease)
         with self._lock:
             if not self._is_news(order) or self._adopted(order):
                 return
-            queue = self._queues.setdefault(order.instance_uuid, deque())
-            queue.append(job)
-            for touched in self._watches:
-                touched.add(order.instance_uuid)
-            if len(queue) == 1:
-                self._start_next(order.instance_uuid)
+            self._queues.setdefault(order.instance_uuid, deque()).append(job)
+            for came_in in self._watches:
+                came_in.append(order)
+            self._start_next(order.instance_uuid)
 
     def resume(self) -> None:
-        """Begin to work on what was taken so far."""
+        """Begin to work on what was taken while the host had no lease, now that it has one."""
         with self._lock:
-            if self._paused and not self._stopped:
-                self._paused = False
-                for uuid in self._queues:
-                    self._start_next(uuid)
+            for uuid in self._queues:
+                self._start_next(uuid)
+
+    def let_go(self, sent_before: datetime | None = None) -> None:
+        """Drop the orders that have not begun; given a time, only those that were sent before it, whenever they come.
+
+        Nobody can tell how many of them are still wanted: those are sent again.
+        """
+        with self._lock:
+            self._void_before = sent_before or self._void_before
+            for job in [job for queue in self._queues.values() for job in queue]:
+                if (sent_before is None or self._is_void(job.order)) and job.let_go():
+                    LOG.info("Order %s of action %s is let go of", job.order.step, job.order.action_id)
+                    self._remove(job)
+
+    def confirm(self, orders: Collection[tuple[str, int]], made_at: float) -> None:
+        """Note that conductors know of these orders, (action id, sequence), by a report made at ``made_at``."""
+        with self._lock:
+            for job in [job for queue in self._queues.values() for job in queue]:
+                if (job.order.action_id, job.order.sequence) in orders:
+                    job.confirm(made_at)
 
     @contextmanager
-    def watched(self) -> Iterator[Set[str]]:
-        """Note the guests for which orders come in from now on: what others know of them is out of date."""
-        touched: set[str] = set()
+    def watched(self) -> Iterator[Sequence[Order]]:
+        """Note the orders that come in from now on: what others know of their guests may be out of date."""
+        came_in: list[Order] = []
         with self._lock:
-            self._watches.append(touched)
+            self._watches.append(came_in)
         try:
-            yield touched
+            yield came_in
         finally:
             with self._lock:
-                self._watches = [each for each in self._watches if each is not touched]
+                self._watches = [each for each in self._watches if each is not came_in]
 
     @contextmanager
     def held(self, instance_uuid: str) -> Iterator[bool]:
@@ -137,13 +206,13 @@ class WorkQueue:
     def stop(self) -> None:
         """Finish what runs; what has not begun is left to be sent again."""
         with self._lock:
-            self._paused = self._stopped = True
+            self._stopped = True
         self._pool.shutdown(wait=True)
         self._migrations.shutdown(wait=True)
 
     def _is_news(self, order: Order) -> bool:
         newest = self._newest.get(order.action_id, 0)
-        if order.sequence <= newest:
+        if order.sequence <= newest or self._is_void(order):
             LOG.info("Order %s of action %s is stale, and dropped", order.step, order.action_id)
             return False
         if utcnow() > order.deadline:
@@ -155,6 +224,10 @@ class WorkQueue:
             self._newest.popitem(last=False)
         return True
 
+    def _is_void(self, order: Order) -> bool:
+        """Return whether an order was sent before the host was heard again after its lease had run out."""
+        return self._void_before is not None and order.sent_at < self._void_before
+
     def _adopted(self, order: Order) -> bool:
         """Let a job that is in hand already answer for its newer order; return whether there is one."""
         for job in self._queues.get(order.instance_uuid, ()):
@@ -165,15 +238,31 @@ class WorkQueue:
 
     def _start_next(self, instance_uuid: str) -> None:
         queue = self._queues.get(instance_uuid)
-        if queue and not self._paused and instance_uuid not in self._held:
+        if not queue or queue[0].in_pool or instance_uuid in self._held:
+            return
+        if self._lease.holds and not self._stopped:
+            queue[0].in_pool = True
             queue[0].pool.submit(self._run, queue[0])
 
     def _run(self, job: Job) -> None:
-        if self._stopped:
-            # It has waited for a thread until now.
-            return
         with working_for(job.ctxt):
-            self._work(job)
+            try:
+                if self._may_begin(job):
+                    self._work(job)
+            except LetGo:
+                LOG.warning(
+                    "Order %s of action %s is not worth beginning any more, and dropped",
+                    job.order.step,
+                    job.order.action_id,
+                )
+                self._finish(job)
+
+    def _may_begin(self, job: Job) -> bool:
+        """Return whether a job that has its thread may use it; one that may not waits on. :raises LetGo:"""
+        with self._lock:
+            if not self._stopped:
+                job.in_pool = self._lease.holds if job.pool is self._migrations else job.begin()
+            return job.in_pool and not self._stopped
 
     def _work(self, job: Job) -> None:
         started = utcnow()
@@ -204,7 +293,7 @@ class WorkQueue:
             if self._fenced:
                 raise HostUnusable(host=self._host, reason="it is forced down")
             return Result.SUCCEEDED, job.work(job), None
-        except Detached:
+        except (Detached, LetGo):
             raise
         except MinovaError as error:
             LOG.info("%s of %s: %s", job.order.step, job.order.instance_uuid, error.message)
@@ -217,11 +306,15 @@ class WorkQueue:
     def _finish(self, job: Job) -> None:
         """Take a job off its guest's queue, and start the next."""
         with self._lock:
-            queue = self._queues[job.order.instance_uuid]
-            queue.popleft()
+            self._remove(job)
+            self._start_next(job.order.instance_uuid)
+
+    def _remove(self, job: Job) -> None:
+        queue = self._queues.get(job.order.instance_uuid)
+        if queue is not None and job in queue:
+            queue.remove(job)
             if not queue:
                 del self._queues[job.order.instance_uuid]
-            self._start_next(job.order.instance_uuid)
 
 
 def _held(job: Job) -> HeldOrder:

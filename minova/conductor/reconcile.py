@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -39,10 +40,11 @@ class Reconciler:
         # On its own: whatever goes wrong with a guest, the host has been heard.
         heard_before = self._database.write(_store, report)
         self._leases.renew_orders(report.orders)
+        decided_at = utcnow()
         directive = self._database.write(self._judge, report, heard_before)
         if report.started and not directive.fenced:
             self._leases.host_returned(report.host, report.orders)
-        return directive
+        return replace(directive, decided_at=decided_at)
 
     def _judge(self, session: Session, report: HostReport, heard_before: datetime | None) -> HostDirective:
         # Locked, for what follows from it: another conductor may have a report of this host, or an operator fence it.

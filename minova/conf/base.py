@@ -34,6 +34,7 @@ OPTS: list[cfg.Opt] = [
         min=2,
         max=86400,
         help="Seconds after which a service that has not reported is no longer counted on: its state is unknown. "
-        "Must be larger than report_interval.",
+        "Must be larger than report_interval. A compute that could not report for as long, by its own clock, begins no "
+        "more work until it is heard again: set it alike on all hosts.",
     ),
 ]

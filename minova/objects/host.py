@@ -71,7 +71,8 @@ class HostReport:
     """What a compute says of itself at its start and then periodically; it is the heartbeat too.
 
     :ivar made_at: by the clock of the host, which is compared with nothing but this host's other reports.
-    :ivar started: the service has just started, and has no work in its memory.
+    :ivar started: the service has just started, or was not heard for so long that it let go of what it had not begun:
+        of orders it knows no others than ``orders``.
     :ivar orders: the (action id, sequence) pairs of the orders that it holds, queued or in work.
     """
 
@@ -93,12 +94,14 @@ class HostDirective:
     :ivar fenced: the operator declared this host down: refuse all work.
     :ivar destroy: UUIDs of guests that live elsewhere now, or were deleted: destroy them.
     :ivar abort: UUIDs of guests whose live migration nobody waits for any more: abort it.
+    :ivar decided_at: by the clock of conductors, as ``sent_at`` of orders: those sent before were taken into account.
     """
 
-    VERSION: ClassVar[str] = "1.0"
+    VERSION: ClassVar[str] = "1.1"
     fenced: bool = False
     destroy: tuple[str, ...] = ()
     abort: tuple[str, ...] = ()
+    decided_at: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

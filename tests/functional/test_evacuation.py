@@ -16,6 +16,7 @@ from minova.exception import (
 )
 from minova.objects import Action
 from minova.states import ActionStatus, MigrationStatus, MigrationType, PowerState, TaskState, VmState
+from tests.fixtures.crashes import crash_compute, let_silence_grow
 from tests.fixtures.gate import Gate
 from tests.fixtures.lab import Lab, wait_until
 from tests.fixtures.moves import hosts_of, refused, rooms
@@ -141,6 +142,27 @@ def test_returned_host_destroys_its_copy_before_it_does_anything_else(lab: Lab, 
     spawn.open()
     lab.succeed(boot)
     assert hosts_of(lab, uuid) == ["host2"]
+
+
+def test_order_that_has_waited_for_the_returned_host_does_not_keep_its_copy_from_being_destroyed(
+    lab: Lab, gate: Callable[[str], Gate]
+) -> None:
+    """It is not given up by its age yet, but what it was for lives elsewhere."""
+    uuid = lab.boot(host="host1").uuid
+    lab.succeed(lab.api.stop_instance(lab.ctxt, "vm"))
+    crash_compute(lab, "host1")
+    start = lab.api.start_instance(lab.ctxt, "vm")
+    let_silence_grow(lab, "host1")
+    fence(lab)
+    lab.fail(start)
+    lab.succeed(evacuate(lab))
+    lab.succeed(lab.api.start_instance(lab.ctxt, "vm"))
+    fence(lab, False)
+    power_on = gate("power_on")
+    lab.return_host("host1")
+    assert hosts_of(lab, uuid) == ["host2"]
+    lab.boot("new", host="host1")
+    assert not power_on.was_reached()
 
 
 def test_returned_host_that_is_still_fenced_destroys_its_copy_and_refuses_work(lab: Lab) -> None:

@@ -1,15 +1,39 @@
 """Orders, and what waits for their outcomes."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from oslo_config import cfg
+
+from minova.compute.lease import HostLease
 from minova.compute.work import Job
 from minova.objects import Order, Outcome, utcnow
 
 PATIENCE = 10.0
 """Seconds after which what is waited for will not happen any more."""
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def go_on(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def a_lease(conf: cfg.ConfigOpts, clock: Clock | None = None) -> HostLease:
+    """Return a lease that holds."""
+    lease = HostLease(conf, clock or Clock())
+    lease.renew(lease.now())
+    return lease
 
 
 def an_order(
@@ -20,8 +44,9 @@ def an_order(
     sequence: int = 1,
     attempt: int = 1,
     lasts: float = 60.0,
+    sent: float = 0.0,
 ) -> Order:
-    """Return an order that is worth beginning for so many seconds."""
+    """Return an order that was sent so many seconds ago, and is worth beginning for so many from now on."""
     now = utcnow()
     return Order(
         action_id=action,
@@ -29,7 +54,7 @@ def an_order(
         step=step,
         sequence=sequence,
         attempt=attempt,
-        sent_at=now,
+        sent_at=now - timedelta(seconds=sent),
         deadline=now + timedelta(seconds=lasts),
     )
 
@@ -75,5 +100,8 @@ class Delivered:
         return self.outcomes
 
     def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
         with self._changed:
-            assert self._changed.wait_for(condition, PATIENCE), f"only these came: {self.outcomes}"
+            # Not all that is waited for comes with an outcome.
+            while not self._changed.wait_for(condition, 0.01):
+                assert time.monotonic() < deadline, f"only these came: {self.outcomes}"

@@ -10,8 +10,9 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 
+from minova.compute.lease import HostLease
 from minova.compute.live_migrations import LiveMigrations
-from minova.compute.work import Detached, Job
+from minova.compute.work import Detached, Job, LetGo
 from minova.conductor.rpcapi import ConductorAPI
 from minova.context import RequestContext
 from minova.db import convert
@@ -19,7 +20,7 @@ from minova.exception import MigrationAborted, MigrationFailed, OperationRefused
 from minova.objects import Guest, Instance, MigrationOptions, MigrationProgress, Order
 from minova.states import MigrationEvent, PowerState
 from minova.virt.driver import ComputeDriver, ProgressCallback
-from tests.unit.compute.rig import PATIENCE, an_order
+from tests.unit.compute.rig import PATIENCE, Clock, a_lease, an_order
 from tests.unit.rows import an_instance
 
 OPTIONS = MigrationOptions()
@@ -121,7 +122,17 @@ Start = Callable[..., tuple[Job, "Future[dict[str, Any]]"]]
 
 
 @pytest.fixture
-def start(migrations: LiveMigrations, hypervisor: Hypervisor) -> Iterator[Start]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def lease(conf: cfg.ConfigOpts, clock: Clock) -> HostLease:
+    return a_lease(conf, clock)
+
+
+@pytest.fixture
+def start(migrations: LiveMigrations, hypervisor: Hypervisor, lease: HostLease) -> Iterator[Start]:
     """Start migrations, each in a thread; all end with the test."""
     pool = ThreadPoolExecutor()
     jobs: list[Job] = []
@@ -129,7 +140,8 @@ def start(migrations: LiveMigrations, hypervisor: Hypervisor) -> Iterator[Start]
     def begin(
         uuid: str = "guest1", options: MigrationOptions = OPTIONS, **more: Any
     ) -> tuple[Job, "Future[dict[str, Any]]"]:
-        job = Job(an_order(f"action of {uuid}", guest=uuid), lambda _job: {}, cast("Executor", pool))
+        order = an_order(f"action of {uuid}", guest=uuid)
+        job = Job(order, lambda _job: {}, cast("Executor", pool), lease)
         jobs.append(job)
         instance = convert.instance(an_instance(uuid, **more))
         return job, pool.submit(migrations.run, job, instance, "there", options)
@@ -271,6 +283,63 @@ def test_abort_of_an_earlier_migration_does_not_end_this_one(start: Start, hyper
     hypervisor.wait_for("guest1", "guest1")
     hypervisor.allow("guest1")
     end.result(PATIENCE)
+
+
+def test_migration_ends_while_its_progress_is_on_its_way(
+    conf: cfg.ConfigOpts, start: Start, hypervisor: Hypervisor, conductor: Conductor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker is away, and nobody knows for how long."""
+    conf.set_override("live_migration_progress_interval", 0.05, "compute")
+    back = threading.Event()
+    monkeypatch.setattr(conductor, "report_migration", lambda *_: back.wait(PATIENCE))
+    hypervisor.reports["guest1"] = [progress(1.0), progress(2.0)]
+    hypervisor.allow("guest1")
+    try:
+        assert start()[1].result(PATIENCE) == {"progress": msgspec.to_builtins(progress(2.0))}
+        assert not back.is_set()
+    finally:
+        back.set()
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_migration_does_not_begin_until_the_lease_of_the_host_is_renewed(
+    conf: cfg.ConfigOpts,
+    migrations: LiveMigrations,
+    start: Start,
+    hypervisor: Hypervisor,
+    conductor: Conductor,
+    lease: HostLease,
+    clock: Clock,
+    under_way: bool,
+) -> None:
+    clock.go_on(conf.service_down_time)
+    if under_way:
+        hypervisor.migrating.add("guest1")
+    _job, end = start()
+    conductor.wait_for("guest1", MigrationEvent.QUEUE)
+    migrations.resume()
+    assert hypervisor.begun == []
+    lease.renew(lease.now())
+    migrations.resume()
+    hypervisor.allow("guest1")
+    end.result(PATIENCE)
+
+
+def test_queued_migration_that_was_let_go_of_never_begins(
+    migrations: LiveMigrations, start: Start, hypervisor: Hypervisor, conductor: Conductor
+) -> None:
+    first, first_end = start("guest1")
+    hypervisor.wait_for("guest1")
+    assert not first.let_go()
+    job, end = start("guest2")
+    conductor.wait_for("guest2", MigrationEvent.QUEUE)
+    assert job.let_go()
+    migrations.resume()
+    with pytest.raises(LetGo):
+        end.result(PATIENCE)
+    hypervisor.allow("guest1")
+    first_end.result(PATIENCE)
+    assert hypervisor.begun == ["guest1"]
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from oslo_config import cfg
 
+from minova.compute.lease import HostLease
 from minova.compute.work import Detached, Job, WorkQueue
 from minova.exception import GuestNotFound, MigrationAborted
-from minova.objects import Result
-from tests.unit.compute.rig import PATIENCE, Delivered, Gate, an_order
+from minova.objects import Order, Result, utcnow
+from tests.unit.compute.rig import PATIENCE, Clock, Delivered, Gate, a_lease, an_order
 
 
 @pytest.fixture
@@ -19,12 +22,22 @@ def delivered() -> Delivered:
 
 
 @pytest.fixture
-def queues(delivered: Delivered) -> Iterator[Callable[[int], WorkQueue]]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def lease(conf: cfg.ConfigOpts, clock: Clock) -> HostLease:
+    return a_lease(conf, clock)
+
+
+@pytest.fixture
+def queues(delivered: Delivered, lease: HostLease) -> Iterator[Callable[[int], WorkQueue]]:
     """Make queues with so many threads, and stop them at the end."""
     made: list[WorkQueue] = []
 
     def make(threads: int) -> WorkQueue:
-        made.append(WorkQueue("host1", threads, delivered))
+        made.append(WorkQueue("host1", threads, lease, delivered))
         return made[-1]
 
     yield make
@@ -34,10 +47,7 @@ def queues(delivered: Delivered) -> Iterator[Callable[[int], WorkQueue]]:
 
 @pytest.fixture
 def queue(queues: Callable[[int], WorkQueue]) -> WorkQueue:
-    """A queue that has begun to work."""
-    made = queues(4)
-    made.resume()
-    return made
+    return queues(4)
 
 
 @pytest.fixture
@@ -144,7 +154,6 @@ def test_no_more_guests_than_threads_are_worked_on(
     queues: Callable[[int], WorkQueue], delivered: Delivered, gates: Callable[[], Gate]
 ) -> None:
     queue, first, second = queues(1), gates(), gates()
-    queue.resume()
     queue.submit(an_order("action1", guest="guest1"), first)
     queue.submit(an_order("action2", guest="guest2"), second)
     first.wait()
@@ -159,7 +168,6 @@ def test_live_migrations_take_no_thread_from_other_work(
     queues: Callable[[int], WorkQueue], delivered: Delivered, gates: Callable[[], Gate]
 ) -> None:
     queue, migration = queues(1), gates()
-    queue.resume()
     for number in range(3):
         queue.submit(an_order(f"action{number}", guest=f"guest{number}"), migration, migration=True)
         migration.wait()
@@ -167,15 +175,106 @@ def test_live_migrations_take_no_thread_from_other_work(
     assert delivered.wait(1)[0].order.action_id == "other"
 
 
-def test_nothing_is_begun_before_the_host_is_accepted(queues: Callable[[int], WorkQueue], delivered: Delivered) -> None:
-    queue = queues(2)
+def test_nothing_is_begun_before_the_host_has_a_lease(conf: cfg.ConfigOpts, delivered: Delivered, clock: Clock) -> None:
+    lease = HostLease(conf, clock)
+    queue = WorkQueue("host1", 2, lease, delivered)
     for action, guest in (("action1", "guest1"), ("action2", "guest1"), ("action3", "guest2")):
         queue.submit(an_order(action, guest=guest), done)
+    queue.resume()
     assert sorted(queue.orders()) == [("action1", 1), ("action2", 1), ("action3", 1)]
     assert delivered.outcomes == []
+    lease.renew(lease.now())
     queue.resume()
     queue.resume()
     assert {outcome.order.action_id for outcome in delivered.wait(3)} == {"action1", "action2", "action3"}
+    queue.stop()
+
+
+def run_out(conf: cfg.ConfigOpts, clock: Clock) -> None:
+    """Let the lease run out just now."""
+    clock.go_on(conf.service_down_time)
+
+
+def test_lease_lasts_from_when_the_report_was_begun(conf: cfg.ConfigOpts, clock: Clock) -> None:
+    lease = HostLease(conf, clock)
+    assert not lease.holds
+    made_at = lease.now()
+    clock.go_on(conf.service_down_time - 1)
+    lease.renew(made_at)
+    assert lease.holds
+    clock.go_on(1)
+    assert not lease.holds
+
+
+def test_what_has_not_begun_waits_once_the_lease_has_run_out(
+    conf: cfg.ConfigOpts,
+    queues: Callable[[int], WorkQueue],
+    delivered: Delivered,
+    gates: Callable[[], Gate],
+    lease: HostLease,
+    clock: Clock,
+) -> None:
+    queue, running, behind = queues(1), gates(), gates()
+    queue.submit(an_order("runs"), running)
+    running.wait()
+    queue.submit(an_order("waits for its guest"), behind)
+    queue.submit(an_order("waits for a thread", guest="guest2"), behind)
+    run_out(conf, clock)
+    queue.submit(an_order("comes", guest="guest3"), behind)
+    running.open()
+    assert [outcome.order.action_id for outcome in delivered.wait(1)] == ["runs"]
+    queue.resume()
+    waiting = [("comes", 1), ("waits for a thread", 1), ("waits for its guest", 1)]
+    delivered.until(lambda: sorted(queue.orders()) == waiting)
+    assert behind.runs == 0
+    behind.open()
+    lease.renew(lease.now())
+    queue.resume()
+    assert len(delivered.wait(4)) == 4
+
+
+def test_queued_migration_takes_no_thread_without_a_lease(
+    conf: cfg.ConfigOpts, queue: WorkQueue, delivered: Delivered, lease: HostLease, clock: Clock
+) -> None:
+    run_out(conf, clock)
+    queue.submit(an_order(), done, migration=True)
+    assert delivered.outcomes == []
+    lease.renew(lease.now())
+    queue.resume()
+    delivered.wait(1)
+
+
+def test_what_has_not_begun_is_let_go_of_and_taken_when_it_is_sent_again(
+    conf: cfg.ConfigOpts, queue: WorkQueue, delivered: Delivered, gate: Gate, lease: HostLease, clock: Clock
+) -> None:
+    queue.submit(an_order("runs"), gate)
+    gate.wait()
+    queue.submit(an_order("behind"), done)
+    run_out(conf, clock)
+    queue.submit(an_order("waits", guest="guest2"), done)
+    queue.let_go()
+    assert queue.orders() == [("runs", 1)]
+    with queue.held("guest2") as idle:
+        assert idle
+    queue.submit(an_order("waits", guest="guest2", sequence=2), done)
+    lease.renew(lease.now())
+    queue.resume()
+    gate.open()
+    assert {outcome.order.action_id for outcome in delivered.wait(2)} == {"runs", "waits"}
+
+
+def test_order_that_was_sent_before_the_host_was_heard_again_is_void_whenever_it_comes(
+    conf: cfg.ConfigOpts, queue: WorkQueue, delivered: Delivered, lease: HostLease, clock: Clock
+) -> None:
+    run_out(conf, clock)
+    queue.submit(an_order("came before", guest="guest1", sent=5), done)
+    queue.submit(an_order("sent again", guest="guest2", sent=0), done)
+    queue.let_go(utcnow() - timedelta(seconds=3))
+    queue.submit(an_order("comes after", guest="guest3", sent=5), done)
+    assert queue.orders() == [("sent again", 1)]
+    lease.renew(lease.now())
+    queue.resume()
+    assert [outcome.order.action_id for outcome in delivered.wait(1)] == ["sent again"]
 
 
 @pytest.mark.parametrize("sequence", [1, 2])
@@ -195,6 +294,51 @@ def test_order_that_comes_after_its_deadline_is_dropped(queue: WorkQueue, delive
     assert queue.orders() == []
     queue.submit(an_order(sequence=1), done)
     assert delivered.wait(1)[0].order.sequence == 1
+
+
+def let_deadline_pass(gate: Gate, order: Order, delivered: Delivered) -> None:
+    """Let it be too late for an order that waits behind a gate."""
+    delivered.until(lambda: utcnow() > order.deadline)
+    gate.open()
+
+
+def test_order_that_has_waited_beyond_its_deadline_is_not_begun(
+    queue: WorkQueue, delivered: Delivered, gate: Gate
+) -> None:
+    late = an_order("late", lasts=0.05)
+    queue.submit(an_order("runs"), gate)
+    gate.wait()
+    queue.submit(late, done)
+    queue.submit(an_order("in time"), done)
+    let_deadline_pass(gate, late, delivered)
+    assert [outcome.order.action_id for outcome in delivered.wait(2)] == ["runs", "in time"]
+
+
+def test_order_that_conductors_have_heard_of_meanwhile_is_begun_after_its_deadline(
+    queue: WorkQueue, delivered: Delivered, gate: Gate, lease: HostLease, clock: Clock
+) -> None:
+    order = an_order("waits", lasts=0.05, sent=10)
+    queue.submit(an_order("runs"), gate)
+    gate.wait()
+    queue.submit(order, done)
+    queue.confirm({("waits", 1)}, lease.now())
+    clock.go_on(9)
+    let_deadline_pass(gate, order, delivered)
+    assert [outcome.order.action_id for outcome in delivered.wait(2)] == ["runs", "waits"]
+
+
+def test_order_that_conductors_have_heard_of_too_late_is_not_begun(
+    queue: WorkQueue, delivered: Delivered, gate: Gate, lease: HostLease
+) -> None:
+    order = an_order("waits", lasts=0.05, sent=10)
+    queue.submit(an_order("runs"), gate)
+    gate.wait()
+    queue.submit(order, done)
+    delivered.until(lambda: utcnow() > order.deadline)
+    queue.confirm({("waits", 1)}, lease.now())
+    gate.open()
+    queue.submit(an_order("after"), done)
+    assert [outcome.order.action_id for outcome in delivered.wait(2)] == ["runs", "after"]
 
 
 def test_work_in_hand_answers_for_the_newer_order(queue: WorkQueue, delivered: Delivered, gate: Gate) -> None:
@@ -274,7 +418,6 @@ def test_stop_finishes_what_runs_and_begins_nothing_more(
     monkeypatch: pytest.MonkeyPatch, queues: Callable[[int], WorkQueue], delivered: Delivered, gates: Callable[[], Gate]
 ) -> None:
     queue, running, behind = queues(1), gates(), Gate()
-    queue.resume()
     queue.submit(an_order("runs"), running)
     queue.submit(an_order("waits for its guest"), behind)
     queue.submit(an_order("waits for a thread", guest="guest2"), behind)
@@ -319,15 +462,14 @@ def test_guest_with_an_order_in_hand_is_not_held(queue: WorkQueue, delivered: De
     delivered.wait(1)
 
 
-def test_guests_that_are_touched_while_it_is_watched_are_noted(queue: WorkQueue, delivered: Delivered) -> None:
+def test_orders_that_come_in_while_it_is_watched_are_noted(queue: WorkQueue, delivered: Delivered) -> None:
     queue.submit(an_order("before", guest="guest0"), lambda _job: {})
-    with queue.watched() as touched:
+    with queue.watched() as came_in:
         queue.submit(an_order("meanwhile", guest="guest1"), lambda _job: {})
         delivered.wait(2)
-        assert touched == {"guest1"}
     queue.submit(an_order("after", guest="guest2"), lambda _job: {})
     delivered.wait(3)
-    assert touched == {"guest1"}
+    assert [order.action_id for order in came_in] == ["meanwhile"]
 
 
 def test_orders_in_hand_for_a_guest(queue: WorkQueue, gate: Gate, delivered: Delivered) -> None:

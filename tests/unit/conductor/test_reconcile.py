@@ -1,6 +1,7 @@
 """What hosts report is compared with what the database says, and nothing is guessed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from minova.conductor.leases import Leases
 from minova.conductor.reconcile import Reconciler
 from minova.db import models
 from minova.db.queries import COMPUTE
-from minova.objects import HostDirective, utcnow
+from minova.objects import HostDirective, HostReport, utcnow
 from minova.states import (
     MigrationStatus,
     MigrationType,
@@ -52,6 +53,11 @@ def leases() -> Noted:
 def reconciler(rig: Rig, leases: Noted) -> Reconciler:
     rig.settle()
     return Reconciler(rig.conf, rig.database, rig.services.scheduler, cast("Leases", leases))
+
+
+def decided(reconciler: Reconciler, report: HostReport) -> HostDirective:
+    """Return what a host has to do; when that was decided is another matter."""
+    return replace(reconciler.take(report), decided_at=None)
 
 
 def state(rig: Rig) -> tuple[VmState, PowerState]:
@@ -105,7 +111,7 @@ def moved(rig: Rig, kind: MigrationType, status: MigrationStatus, source: str, d
 
 
 def test_report_registers_a_host_that_is_new(rig: Rig, reconciler: Reconciler) -> None:
-    assert reconciler.take(a_report("new", started=True)) == HostDirective()
+    assert decided(reconciler, a_report("new", started=True)) == HostDirective()
     with rig.database.read() as session:
         service = session.get_one(models.Service, (COMPUTE, "new"))
         node = session.get_one(models.ComputeNode, "new")
@@ -132,7 +138,7 @@ def test_host_that_has_just_started_is_sent_what_it_does_not_hold(reconciler: Re
 
 def test_host_that_is_fenced_is_told_so_and_sent_nothing(rig: Rig, reconciler: Reconciler, leases: Noted) -> None:
     rig.change(models.Service, (COMPUTE, "host1"), forced_down=True)
-    assert reconciler.take(a_report("host1", a_guest(), started=True)) == HostDirective(fenced=True)
+    assert decided(reconciler, a_report("host1", a_guest(), started=True)) == HostDirective(fenced=True)
     assert leases.returned == []
 
 
@@ -141,7 +147,7 @@ def test_host_that_is_fenced_is_told_so_and_sent_nothing(rig: Rig, reconciler: R
 
 def test_nothing_is_corrected_where_all_is_well(rig: Rig, reconciler: Reconciler) -> None:
     before = rig.instance.updated_at
-    assert reconciler.take(a_report("host1", a_guest())) == HostDirective()
+    assert decided(reconciler, a_report("host1", a_guest())) == HostDirective()
     assert rig.instance.updated_at == before
     assert rig.faults() == []
 
@@ -196,7 +202,7 @@ def test_report_that_was_overtaken_by_a_newer_one_is_not_believed(rig: Rig, reco
     started, now = utcnow() - timedelta(hours=1), utcnow()
     reconciler.take(a_report("host1", a_guest(), started_at=started, made_at=now))
     late = a_report("host1", started_at=started, made_at=now - timedelta(seconds=1))
-    assert reconciler.take(late) == HostDirective()
+    assert decided(reconciler, late) == HostDirective()
     assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
 
 
@@ -225,12 +231,12 @@ def test_fenced_host_is_not_believed(rig: Rig, reconciler: Reconciler) -> None:
 
 def test_migration_of_an_instance_at_rest_is_aborted(rig: Rig, reconciler: Reconciler) -> None:
     report = a_report("host1", a_guest(migrating_to="host2"))
-    assert reconciler.take(report) == HostDirective(abort=(INSTANCE,))
+    assert decided(reconciler, report) == HostDirective(abort=(INSTANCE,))
 
 
 def test_migration_that_an_action_waits_for_goes_on(rig: Rig, reconciler: Reconciler) -> None:
     rig.change(models.Instance, INSTANCE, task_state=TaskState.MIGRATING)
-    assert reconciler.take(a_report("host1", a_guest(migrating_to="host2"))) == HostDirective()
+    assert decided(reconciler, a_report("host1", a_guest(migrating_to="host2"))) == HostDirective()
 
 
 # Guests that are where they should not be.
@@ -310,10 +316,17 @@ def test_guest_of_a_deleted_or_never_booted_instance_is_destroyed(
     assert reconciler.take(a_report("host2", a_guest())).destroy == DESTROY
 
 
+def test_host_is_told_when_it_was_decided_what_it_has_to_do(reconciler: Reconciler) -> None:
+    before = utcnow()
+    decided_at = reconciler.take(a_report("host1")).decided_at
+    assert decided_at is not None
+    assert before <= decided_at <= utcnow()
+
+
 def test_fenced_host_has_to_destroy_what_lives_elsewhere(rig: Rig, reconciler: Reconciler) -> None:
     moved(rig, EVACUATION, COMPLETED, "host2", "host1")
     rig.change(models.Service, (COMPUTE, "host2"), forced_down=True)
-    assert reconciler.take(a_report("host2", a_guest())) == HostDirective(fenced=True, destroy=DESTROY)
+    assert decided(reconciler, a_report("host2", a_guest())) == HostDirective(fenced=True, destroy=DESTROY)
 
 
 def test_guest_that_is_no_instance_is_left_alone(reconciler: Reconciler, caplog: pytest.LogCaptureFixture) -> None:
@@ -364,7 +377,7 @@ def test_instance_that_only_a_newer_release_can_read_keeps_nothing_from_its_host
     rig.change(models.Service, (COMPUTE, host), last_seen_at=utcnow() - timedelta(days=1))
     other = an_instance("other", host=host, updated_at=utcnow() - timedelta(days=2))
     rig.database.write(lambda session: session.add(other))
-    assert reconciler.take(a_report(host, a_guest())) == HostDirective()
+    assert decided(reconciler, a_report(host, a_guest())) == HostDirective()
     assert seen_on(rig, host)
     assert [code for code, _message in rig.faults()] == ["GuestNotFound"]
     assert INSTANCE in caplog.text
@@ -376,7 +389,7 @@ def test_copy_is_kept_if_only_a_newer_release_knows_where_the_instance_was_moved
 ) -> None:
     moved(rig, EVACUATION, COMPLETED, "host2", "host1")
     written_by_a_newer_release(rig, "migrations", column)
-    assert reconciler.take(a_report("host2", a_guest())) == HostDirective()
+    assert decided(reconciler, a_report("host2", a_guest())) == HostDirective()
     assert rig.instance.host == "host1"
 
 
@@ -402,5 +415,5 @@ def test_report_that_is_overtaken_before_it_is_judged_is_not_believed(rig: Rig, 
         rig.change(models.Service, (COMPUTE, "host1"), started_at=started, report_made_at=later)
 
     reconciler._leases.renew_orders = overtake  # type: ignore[method-assign]
-    assert reconciler.take(a_report("host1", started_at=started, made_at=now)) == HostDirective()
+    assert decided(reconciler, a_report("host1", started_at=started, made_at=now)) == HostDirective()
     assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
