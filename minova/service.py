@@ -71,6 +71,9 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
         """Return whether no timer hangs; one that begins to is told in the log."""
         return not any(timer.hangs(self.PATIENCE) for timer in self._timers)
 
+    def hand_over(self) -> None:
+        """Let others have at once what they can go on with: called first of all, while requests may still come in."""
+
     def drain(self) -> None:
         """Finish or hand over what runs. No more requests come in, and timers still go."""
 
@@ -92,7 +95,10 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
         threading.Thread(target=self._worker.start, name="timers", daemon=True).start()
 
     def stop(self, graceful: bool = True) -> None:
-        """Stop: first take no new requests, then drain, then end the timers (they keep leases alive), then close.
+        """Stop: hand over, take no new requests, drain, end the timers (they keep leases alive), close: in this order.
+
+        Handing over comes first because the rest may take long: a server that stops waits for what it has in hand, and
+        to notice that it has to alone takes up to a second.
 
         An error, such as a database that is away, keeps nothing of that from being done, and is raised at the end.
         """
@@ -102,6 +108,7 @@ class Service(service.ServiceBase):  # type: ignore[misc]  # oslo.service has no
             last_to_first.callback(self._stop_timers)
             last_to_first.callback(self.drain)
             last_to_first.callback(self._stop_server)
+            last_to_first.callback(self.hand_over)
 
     def wait(self) -> None:
         """Block until the service has stopped."""

@@ -110,6 +110,10 @@ class Engine:
         with self._lock:
             return list(self._active)
 
+    def close(self) -> None:
+        """Begin no more steps; what waits for a thread, or would, stays listed."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def stop(self) -> None:
         """Finish the steps that the threads are in; what waits for a thread stays listed, and is handed over."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -65,7 +65,10 @@ class Leases:
             self._take_over(action_id, sequence, returned=True)
 
     def hand_over(self) -> None:
-        """Let go of the actions whose steps were not carried out any more, so that another conductor does at once."""
+        """Let go of the actions whose steps are not done yet, so that another conductor does them at once.
+
+        A step that is done here all the same is done twice at worst, for its sequence number tells who has it.
+        """
         with self._lock:
             # The timers still go, and must not take back what is let go of here.
             self._handed_over = True

@@ -118,8 +118,14 @@ class ConductorService(Service):
             row = session.get(models.Service, (COMPUTE, host))
             return row is not None and row.forced_down
 
+    def hand_over(self) -> None:
+        """Let other conductors have the steps in work: whoever is later with one is not listened to."""
+        self.leases.hand_over()
+
     def drain(self) -> None:
-        """Finish the steps in work, and let other conductors have the rest at once."""
+        """Finish the steps in work, which may wait for an answer; other conductors need not wait for that."""
+        self.engine.close()
+        self.leases.hand_over()
         self.retention.stop()
         self.engine.stop()
         self.leases.hand_over()

@@ -24,10 +24,11 @@ OPTS: list[cfg.Opt] = [
     ),
     cfg.FloatOpt(
         "sweep_interval",
-        default=5.0,
+        default=0.5,
         min=0.1,
         max=3600,
-        help="Seconds between two looks for actions whose lease has run out.",
+        help="Seconds between two looks for actions whose lease has run out, or that a conductor that stops has handed "
+        "over. Each is a short query.",
     ),
     cfg.IntOpt(
         "unresponsive_timeout",

@@ -219,15 +219,33 @@ def test_conductor_that_is_stopped_hands_over_at_once(
     first = lab.cluster.conductors.pop(0)
     stopping = threading.Thread(target=first.stop)
     stopping.start()
-    # While it waits for the answer, a conductor that stops is still at work: it must not hand this step over.
-    wait_until(lambda: first.engine._pool._shutdown, "the drain")
-    assert row_of(lab, action).owner == first.engine.owner
+    # It waits for the answer itself, but nobody waits for it.
+    wait_until(lambda: row_of(lab, action).owner == second.engine.owner, "the takeover")
+    assert stopping.is_alive()
     check.open()
     stopping.join()
     lab.succeed(action)
     assert row_of(lab, action).owner == second.engine.owner
     [takeover] = takeovers(lab, action)
-    assert takeover.step == "prepare_destination"
+    assert takeover.step == "check_source"
+    asked = [each for each in lab.api.list_action_events(lab.ctxt, action.id) if each.hop is Hop.CALL]
+    assert [each.service for each in asked] == [second.engine.name]
+
+
+def test_what_a_conductor_that_stops_still_takes_is_handed_over_too(
+    conf: cfg.ConfigOpts, make_lab: Callable[..., Lab]
+) -> None:
+    conf.set_override("lease", NEVER, "conductor")
+    lab = make_lab("host1", "host2")
+    lab.boot(host="host1")
+    first = lab.cluster.conductors.pop(0)
+    first.engine.close()
+    action = lab.api.stop_instance(lab.ctxt, "vm")
+    second = lab.cluster.add_conductor()
+    first.stop()
+    lab.succeed(action)
+    [takeover] = takeovers(lab, action)
+    assert takeover.service == second.engine.name
 
 
 def test_cluster_that_is_stopped_in_mid_operation_goes_on_where_it_was(lab: Lab) -> None:

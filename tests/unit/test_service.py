@@ -38,6 +38,9 @@ class Sample(Service):
     def timers(self) -> Sequence[tuple[float, Callable[[], None]]]:
         return ((TIMER_SECONDS, self._timer),)
 
+    def hand_over(self) -> None:
+        self.done.append("handed over")
+
     def drain(self) -> None:
         self.done.append("drained")
         if self.trouble is not None:
@@ -98,7 +101,7 @@ def test_service_stops_in_order(run: Run) -> None:
     service = run(lambda: None)
     service.stop()
     service.wait()
-    assert service.done == ["server started", "server stopped", "drained", "closed"]
+    assert service.done == ["server started", "handed over", "server stopped", "drained", "closed"]
 
 
 def test_service_that_cannot_drain_stops_all_the_same(run: Run) -> None:

@@ -18,7 +18,7 @@ MODULES = [path for path in sorted((ROOT / "minova").rglob("*.py")) if "migratio
 
 TEXTS = [
     path
-    for folder in ("minova", "tests", "docs", "etc", "tools", ".ci", ".")
+    for folder in ("minova", "tests", "docs", "etc", "tools", "bench", ".ci", ".")
     for path in sorted((ROOT / folder).glob("*" if folder == "." else "**/*"))
     if path.is_file() and path.suffix not in (".pyc", ".sqlite") and path.name != ".git"
 ]

@@ -108,7 +108,7 @@ def moving(rig: Rig) -> Told:
 
 # The next attempt, and why.
 
-SWEEP = "with the next sweep (every 5 s) after the lease, which"
+SWEEP = "with the next sweep (every 0.5 s) after the lease, which"
 LIVES, RAN_OUT = f"{SWEEP} runs out at 12:00:10Z (in 10 s)", f"{SWEEP} ran out at 11:59:57Z (3 s ago)"
 LOST_ORDER = (
     f"attempt 2 {LIVES}, unless host1 renews it: it has no such order in hand, so that is still on its way, or lost"
