@@ -19,9 +19,11 @@ class PlaceUnclear(Conflict):
     @property
     def message(self) -> str:
         one = len(self.hosts) == 1
-        have, it, computes = ("has", "it has", "its compute") if one else ("have", "they have", "their computes")
+        have, it, its = ("has", "it has", "its") if one else ("have", "they have", "their")
+        start = "start its compute if it does not run" if one else "start the computes that do not run"
         fence = f"`service force-down {self.hosts[0]}` if it is" if one else "`service force-down` each that is"
         return (
             f"cannot {self.verb} instance {self.instance}: its last move (action {self.action}) ended in doubt, and "
-            f"{', '.join(self.hosts)} {have} not said yet whether {it} the guest: start {computes}, or {fence} off"
+            f"{', '.join(self.hosts)} {have} not said yet whether {it} the guest: wait for {its} next reports, "
+            f"{start}, or {fence} off"
         )

@@ -87,10 +87,10 @@ def test_what_might_make_a_second_guest_is_refused_whatever_state_an_operator_se
 def test_refusal_and_fault_say_which_hosts_have_to_be_heard(lab: Lab, doubtful: Action) -> None:
     let_silence_grow(lab, "host1")
     let_silence_grow(lab, "host2")
-    with refused(lab, PlaceUnclear, "host1, host2 have not said yet whether they have the guest: start their computes"):
+    with refused(lab, PlaceUnclear, "host1, host2 have not said yet whether they have the guest: wait for their next"):
         rebuild(lab)
     lab.return_host("host2")
-    with refused(lab, PlaceUnclear, "host1 has not said yet whether it has the guest: start its compute"):
+    with refused(lab, PlaceUnclear, "host1 has not said yet whether it has the guest: wait for its next reports"):
         rebuild(lab)
     fault = next(each for each in lab.api.list_faults(lab.ctxt, "vm") if each.code == "PlaceUnclear")
     assert fault.message.endswith("these hosts have to be heard: host1, host2")

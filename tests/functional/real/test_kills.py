@@ -77,6 +77,7 @@ def test_everyone_is_killed_in_turn(slow_site: Site) -> None:
     site.manage("service", "force-down", "host2")
     assert site.end_of(action).status is not ActionStatus.SUCCEEDED
     site.wait_for_silence("host2")
+    site.wait_for(lambda: site.manage("migration", "show", action)["unclear_hosts"] == "", "host1 is heard of big")
     for name in ("web", "big"):
         assert site.manage("instance", "evacuate", name)["host"] == "host1"
 
