@@ -49,15 +49,17 @@ class HostReporter:
         self._resume = resume
         self._started_at = utcnow()
         self._lock = threading.Lock()
+        self._fenced = False
         self.accepted = threading.Event()
         """Set once a conductor has taken the first report."""
 
     def introduce(self) -> None:
         """Report as soon as a conductor is there, if the host has no lease: at the start, or as nobody heard it since.
 
-        Before that nothing is begun: guests that were evacuated meanwhile have to go first.
+        Before that nothing is begun: guests that were evacuated meanwhile have to go first. A host that is fenced has
+        no lease either, and leaves it to its heartbeats unless it is sent an order: it may be fenced no longer.
         """
-        if self._lease.holds:
+        if self._lease.holds or (self._fenced and not self._work.orders()):
             return
         try:
             # What is sent before any conductor has made its queue is lost: a ping costs less patience than a report.
@@ -69,7 +71,7 @@ class HostReporter:
 
     def report(self) -> bool:
         """Report once, as a heartbeat; return whether a conductor is there and took it."""
-        return self._lease.holds and self._report()
+        return (self._lease.holds or self._fenced) and self._report()
 
     def _report(self) -> bool:
         # One at a time: a report has to be made after the answer to the one before it.
@@ -86,11 +88,15 @@ class HostReporter:
             except (MinovaError, oslo_messaging.MessagingException):
                 LOG.warning("No conductor took the report of this host")
             else:
+                self._fenced = directive.fenced
+                if self._fenced:
+                    self._lease.revoke()
                 self._obey(directive, came_in)
                 self._work.confirm(frozenset(report.orders), made_at)
-                self._lease.renew(made_at)
                 self.accepted.set()
-                self._resume()
+                if not self._fenced:
+                    self._lease.renew(made_at)
+                    self._resume()
                 return True
         return False
 
@@ -120,14 +126,11 @@ class HostReporter:
 
     def _obey(self, directive: HostDirective, came_in: Sequence[Order]) -> None:
         """Do what a conductor says; ``came_in`` is what came in since the report began to be made."""
-        if directive.fenced:
-            self._work.fence(True)
         touched = self._touched(directive, came_in)
         for uuid in set(directive.destroy) - touched:
             self._clean_up(uuid, "lives elsewhere or was deleted: destroying it", self._driver.destroy)
         for uuid in set(directive.abort) - touched:
             self._clean_up(uuid, "migrates, but was given up: aborting that", self._driver.live_migration_abort)
-        self._work.fence(directive.fenced)
 
     def _touched(self, directive: HostDirective, came_in: Sequence[Order]) -> Set[str]:
         """Return the guests of which a directive may not know the newest; let go of orders that are older than it."""

@@ -37,3 +37,7 @@ class HostLease:
     def renew(self, made_at: float) -> None:
         """Renew it by a report that a conductor has taken, and that began to be made at ``made_at``."""
         self._renewed_at = made_at
+
+    def revoke(self) -> None:
+        """Let it run out now: an operator vouches for the host's being off."""
+        self._renewed_at = None

@@ -12,7 +12,7 @@ from typing import Any
 from minova import failpoints
 from minova.compute.lease import HostLease
 from minova.context import current_context, working_for
-from minova.exception import HostUnusable, MigrationAborted, MinovaError
+from minova.exception import MigrationAborted, MinovaError
 from minova.objects import Fault, HeldOrder, Order, Outcome, Result, Task, utcnow
 
 LOG = logging.getLogger(__name__)
@@ -106,7 +106,6 @@ class WorkQueue:
         self._newest: OrderedDict[str, int] = OrderedDict()
         self._void_before: datetime | None = None
         self._stopped = False
-        self._fenced = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="work")
         self._migrations = ThreadPoolExecutor(_MIGRATION_THREADS, thread_name_prefix="migration")
 
@@ -176,10 +175,6 @@ class WorkQueue:
                 with self._lock:
                     self._held.discard(instance_uuid)
                     self._start_next(instance_uuid)
-
-    def fence(self, fenced: bool) -> None:
-        """Refuse all work from now on, or no longer."""
-        self._fenced = fenced
 
     def orders(self) -> list[tuple[str, int]]:
         """Return (action id, sequence) of all orders in hand."""
@@ -290,8 +285,6 @@ class WorkQueue:
 
     def _attempt(self, job: Job) -> tuple[Result, dict[str, Any], Fault | None]:
         try:
-            if self._fenced:
-                raise HostUnusable(host=self._host, reason="it is forced down")
             return Result.SUCCEEDED, job.work(job), None
         except (Detached, LetGo):
             raise

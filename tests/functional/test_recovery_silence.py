@@ -354,3 +354,12 @@ def test_host_that_is_forced_down_and_lives_refuses_what_it_has_not_begun(lab: L
     with pytest.raises(HostUnusable, match="it is forced down"):
         lab.api.stop_instance(lab.ctxt, "vm")
     assert lab.instance().vm_state is VmState.ACTIVE
+
+
+def test_host_that_is_forced_down_no_longer_does_what_it_is_sent(lab: Lab) -> None:
+    """Without waiting for its next heartbeat."""
+    lab.boot(host="host1")
+    lab.api.set_service_forced_down(lab.ctxt, "host1", True)
+    lab.report("host1")
+    lab.api.set_service_forced_down(lab.ctxt, "host1", False)
+    lab.succeed(lab.api.stop_instance(lab.ctxt, "vm"))

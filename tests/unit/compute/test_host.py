@@ -180,14 +180,43 @@ def test_guest_for_which_an_order_came_after_the_decision_is_kept(known: Rig) ->
     assert known.done == ["did evacuated back"]
 
 
-def test_host_that_was_fenced_meanwhile_refuses_what_it_is_sent(known: Rig) -> None:
+def test_host_that_was_fenced_meanwhile_begins_nothing(known: Rig) -> None:
     cut_off(known)
     known.queue.submit(an_order("before"), known.do)
     known.answer = lambda _report: HostDirective(fenced=True, decided_at=utcnow())
     known.reporter.introduce()
     known.queue.submit(an_order("after"), known.do)
-    assert results(known, 1) == [("after", Result.FAILED)]
     assert known.done == []
+
+
+def test_host_that_is_fenced_lets_go_of_what_it_has_not_begun(known: Rig) -> None:
+    known.answer = lambda _report: HostDirective(fenced=True, decided_at=utcnow())
+    known.reporter.report()
+    known.queue.submit(an_order("after"), known.do)
+    known.reporter.introduce()
+    assert known.queue.orders() == []
+    assert known.done == []
+
+
+def test_fenced_host_that_is_sent_an_order_asks_whether_it_is_fenced_still(known: Rig) -> None:
+    known.answer = lambda _report: HostDirective(fenced=True, decided_at=utcnow())
+    known.reporter.report()
+    known.answer = lambda _report: HostDirective(decided_at=utcnow())
+    before = len(known.reports)
+    known.reporter.introduce()
+    assert len(known.reports) == before
+    known.queue.submit(an_order("first"), known.do)
+    known.reporter.introduce()
+    assert known.reports[-1].started, "what it was sent before is sent again"
+    known.queue.submit(an_order("again", sequence=2, sent=-1), known.do)
+    assert results(known, 1) == [("again", Result.SUCCEEDED)]
+    assert known.done == ["did again"]
+
+
+def test_fenced_host_goes_on_to_report(known: Rig) -> None:
+    known.answer = lambda _report: HostDirective(fenced=True, decided_at=utcnow())
+    assert known.reporter.report()
+    assert known.reporter.report()
 
 
 def test_lease_counts_from_when_the_report_was_begun(known: Rig) -> None:

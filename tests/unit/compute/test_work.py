@@ -371,21 +371,6 @@ def test_next_step_of_an_action_waits_for_the_one_before(queue: WorkQueue, deliv
     assert [outcome.order.step for outcome in delivered.wait(2)] == ["spawn", "destroy"]
 
 
-def test_fenced_host_refuses_to_work_until_it_is_fenced_no_longer(queue: WorkQueue, delivered: Delivered) -> None:
-    work = Gate()
-    queue.fence(True)
-    queue.submit(an_order(sequence=1), work)
-    [outcome] = delivered.wait(1)
-    assert outcome.result is Result.FAILED
-    assert outcome.fault
-    assert outcome.fault.code == "HostUnusable"
-    assert outcome.fault.message == "host host1 cannot be used: it is forced down"
-    assert work.runs == 0
-    queue.fence(False)
-    queue.submit(an_order(sequence=2), done)
-    assert delivered.wait(2)[1].result is Result.SUCCEEDED
-
-
 def test_what_is_in_work_can_be_seen(queue: WorkQueue, delivered: Delivered, gate: Gate) -> None:
     assert queue.current("guest1") is None
     order = an_order(step="power_off")
