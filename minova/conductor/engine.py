@@ -126,14 +126,26 @@ class Engine:
         action_id = ctxt.action_id or str(uuid4())
 
         def work(session: Session) -> Task:
-            action = session.get(models.Action, action_id)
-            return self.machine.load(session, action) if action else begin(session, action_id)
+            return self._begun(session, action_id) or begin(session, action_id)
 
-        task = self._database.write(work)
+        try:
+            task = self._database.write(work)
+        except DatabaseError:
+            raise
+        except MinovaError:
+            # If the message came twice at once, its double may have been faster, and is what is in the way.
+            begun = self._database.write(self._begun, action_id)
+            if begun is None:
+                raise
+            task = begun
         LOG.info("Action %s: %s of instance %s", task.action.id, task.verb, task.instance.uuid)
         if task.action.owner == self.owner:
             self.carry_on(task)
         return action_id
+
+    def _begun(self, session: Session, action_id: str) -> Task | None:
+        action = session.get(models.Action, action_id)
+        return self.machine.load(session, action) if action is not None else None
 
     def _begin_boot(self, session: Session, action_id: str, ctxt: RequestContext, request: BootRequest) -> Task:
         now = utcnow()

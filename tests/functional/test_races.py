@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from minova.conductor import administration, doubts
+from minova.conductor.engine import Engine
 from minova.conductor.tasks.evacuate import EvacuateInstance
 from minova.conductor.tasks.rebuild import RebuildInstance
 from minova.exception import HostEvacuating, HostNotFenced, InstanceBusy
+from minova.rpc.client import Timeout
 from minova.scheduler.scheduler import Scheduler
 from minova.states import VmState
 from tests.fixtures.doubts import arrive, fence, hear, lose_live_migration
@@ -90,6 +93,19 @@ def test_evacuation_cannot_begin_while_the_fence_is_taken_back(lost: Lab) -> Non
         assert not take_back(lost).forced_down
         assert isinstance(evacuation.exception(PATIENCE), HostNotFenced)
     assert lost.instance().host == "host1"
+
+
+def test_request_that_comes_twice_at_once_is_one_action(lab: Lab) -> None:
+    lab.boot(host="host1")
+    named = lab.ctxt.naming(str(uuid4()))
+
+    def stop() -> Any:
+        return lab.api._call(named, Timeout.QUICK, None, "stop_instance", instance="vm")
+
+    with meanwhile(Engine, "_begun", stop) as double:
+        first = stop()
+        assert double.result(PATIENCE).id == first.id == named.action_id
+    lab.succeed(first)
 
 
 def test_guest_that_is_found_elsewhere_is_rebuilt_there(lab: Lab) -> None:
