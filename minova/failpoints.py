@@ -7,10 +7,12 @@ folder in which each process writes down what it passes, in :data:`PASSED`, and 
 """
 
 import fcntl
+import functools
 import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +33,7 @@ PASSED = "passed"
 PLAN = "plan"
 """The file that holds a :class:`Plan`, if there is one."""
 
-_BEFORE, _AFTER = "before", "after"
+_BEFORE, _AFTER, _LATE = "before", "after", "late"
 
 
 class Fate(StrEnum):
@@ -41,9 +43,12 @@ class Fate(StrEnum):
     LOSE = "lose"
     DOUBLE = "double"
     DELAY = "delay"
-    """It is sent later, and the sender goes on: one that waits for an answer runs out of patience."""
+    """It is sent later, and the sender goes on: one that waits for an answer runs out of patience.
+
+    Once that is done, the point is passed a third time: ``late``.
+    """
     REORDER = "reorder"
-    """It is sent once the process has sent another."""
+    """It is sent once the process has sent another for the same request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +95,11 @@ class _Points:
         self._binary = binary
         self._host = host
         self._sent = threading.Condition()
-        self._number_sent = 0
+        self._numbers_sent: Counter[str] = Counter()
 
     def reach(self, kind: str, name: str, when: str) -> Plan | None:
         """Write down a pass, and die if the plan says so; else return what is planned for the message, if anything."""
-        current = context.get_current()
-        request = str(current.request_id) if current is not None else ""
+        request = _request()
         point = f"{kind} {name} {when}"
         passed = Pass(binary=self._binary, host=self._host, request=request, point=point, at=time.time())
         with locked(self._folder):
@@ -117,12 +121,12 @@ class _Points:
         if fate is Fate.DOUBLE:
             copy()
         elif plan is not None and fate is Fate.DELAY:
-            _later(plan.seconds, copy)
+            _later(plan.seconds, functools.partial(self._send_late, _request(), kind, name, copy))
         elif plan is not None and fate is Fate.REORDER:
             self._wait_for_another(plan.seconds)
         result = lost() if fate in (Fate.LOSE, Fate.DELAY) else deliver()
         with self._sent:
-            self._number_sent += 1
+            self._numbers_sent[_request()] += 1
             self._sent.notify_all()
         self.reach(kind, name, _AFTER)
         return result
@@ -138,10 +142,16 @@ class _Points:
         before = sum(plan.counts(each) for each in passes(self._folder))
         return plan if before + 1 == plan.nth else None
 
+    def _send_late(self, request: str, kind: str, name: str, copy: Callable[[], object]) -> None:
+        context.RequestContext(request_id=request)
+        copy()
+        self.reach(kind, name, _LATE)
+
     def _wait_for_another(self, seconds: float) -> None:
+        request = _request()
         with self._sent:
-            number = self._number_sent
-            self._sent.wait_for(lambda: self._number_sent > number, seconds)
+            number = self._numbers_sent[request]
+            self._sent.wait_for(lambda: self._numbers_sent[request] > number, seconds)
 
 
 _points: _Points | None = None
@@ -225,6 +235,12 @@ def passes(folder: Path) -> list[Pass]:
     except FileNotFoundError:
         return []
     return [msgspec.json.decode(line, type=Pass) for line in lines]
+
+
+def _request() -> str:
+    """Return the id of the request that this thread works for."""
+    current = context.get_current()
+    return str(current.request_id) if current is not None else ""
 
 
 def _later(seconds: float, work: Callable[[], object]) -> None:

@@ -16,6 +16,10 @@ _LATE = 2.0 * LEASE
 """Seconds by which a message is delayed: past the lease."""
 
 
+_PASSES_OF_ALL = 2
+"""How many passes of a point are tried where all that services do of their own accord counts: it goes on for ever."""
+
+
 class Return(StrEnum):
     """When a process that was killed comes back."""
 
@@ -78,11 +82,17 @@ def _belongs(passed: Pass, request: str | None) -> bool:
 
 
 def _cells(operation: str, passes: Iterable[Pass], *, each_pass: bool) -> Iterator[Cell]:
-    # Any conductor can be the one that a message reaches.
-    places = Counter((each.binary, each.host if each.binary == COMPUTE else "", each.point) for each in passes)
-    for (binary, host, point), number in places.items():
-        for nth in range(1, number + 1 if each_pass else 2):
+    places: dict[tuple[str, str, str], list[bool]] = {}
+    passes = list(passes)
+    for index, each in enumerate(passes):
+        # Any conductor can be the one that a message reaches.
+        host = each.host if each.binary == COMPUTE else ""
+        places.setdefault((each.binary, host, each.point), []).append(_is_followed(each, passes[index + 1 :]))
+    for (binary, host, point), followed in places.items():
+        for nth, can_be_overtaken in enumerate(followed if each_pass else followed[:_PASSES_OF_ALL], start=1):
             for fate, comes_back in _fates(binary, point):
+                if fate is Fate.REORDER and not can_be_overtaken:
+                    continue
                 yield Cell(
                     operation=operation,
                     binary=binary,
@@ -92,6 +102,17 @@ def _cells(operation: str, passes: Iterable[Pass], *, each_pass: bool) -> Iterat
                     fate=fate,
                     comes_back=comes_back,
                 )
+
+
+def _is_followed(passed: Pass, later: Iterable[Pass]) -> bool:
+    """Return whether the same process sends another message for the same request later on."""
+    mine = (passed.binary, passed.host, passed.request)
+    return any(_is_message(each) and (each.binary, each.host, each.request) == mine for each in later)
+
+
+def _is_message(passed: Pass) -> bool:
+    kind, _name, when = passed.point.split()
+    return kind in _MESSAGES and when == "before"
 
 
 def _fates(binary: str, point: str) -> Iterator[tuple[Fate, Return | None]]:

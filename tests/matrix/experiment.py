@@ -46,8 +46,7 @@ def experiment(stand: Stand, cell: Cell) -> Verdict:
         return _Experiment(stand, cell).run()
     except Exception as error:
         story = "\n".join(f"  {each.point} {each.fate} @{each.binary} {each.host}" for each in stand.passes())
-        detail = f"{type(error).__name__}: {error}\npassed:\n{story}\n{stand.site.tail()}"
-        return Verdict(outcome=BROKEN, detail=detail)
+        return Verdict(outcome=BROKEN, detail=f"{type(error).__name__}: {error}\npassed:\n{story}\n{stand.reports()}")
 
 
 class _Experiment:
@@ -64,6 +63,8 @@ class _Experiment:
         happened = self._wait_for_fate(operator)
         victim = self._bring_back(happened)
         action = stand.site.end_of(operator.result())
+        if happened is not None and happened.fate == Fate.DELAY:
+            stand.wait_until_late()
         stand.arm(None)
         self._check_end(action, victim)
         stand.tidy(self._operation.off)
@@ -107,22 +108,35 @@ class _Experiment:
         told = "\n".join(f"  {each.hop} {each.step} {each.result} {each.message}" for each in trace)
         if not lost:
             assert action.status in self._operation.ends, f"it {action.status}: {action.error}\n{told}"
+            self._check_instance(action.status)
         self._stand.wait_until_sound(
             dead=self._operation.off, silent=frozenset({dead.host}) if dead is not None else frozenset()
         )
         assert trace[0].hop is Hop.SUBMIT, f"the trace does not begin with the submission\n{told}"
-        _check_story(action, trace, told)
+        _check_story(action, trace, told, may_leave_out=lost)
+
+    def _check_instance(self, status: ActionStatus) -> None:
+        """Check that the guest is exactly where and what it should be, now and without any report that corrects it."""
+        state, host = self._operation.ends[status]
+        assert self._stand.instance() == (state, host), f"the instance is {self._stand.instance()}, not {(state, host)}"
+        there = {host: state} if host is not None and host not in self._operation.off else {}
+        assert self._stand.guests(self._operation.off) == there, f"guests: {self._stand.guests(self._operation.off)}"
 
 
-def _check_story(action: models.Action, trace: list[models.ActionEvent], told: str) -> None:
-    """Check that the trace tells how the action came to its end."""
+def _check_story(action: models.Action, trace: list[models.ActionEvent], told: str, *, may_leave_out: bool) -> None:
+    """Check that the trace tells how the action came to its end.
+
+    :param may_leave_out: a source that fell silent is not waited for, and what lies between it and its destination's
+        word is left out.
+    """
     failed = any(event.result is not Result.SUCCEEDED for event in trace)
     if action.status is ActionStatus.SUCCEEDED:
         done = {event.step for event in trace if event.result is Result.SUCCEEDED}
         missing = [step.name for step in TASKS[action.verb].steps if step.name not in done]
-        # A source that fell silent is not waited for: the destination tells, and what lies between is left out.
-        assert failed or not missing, f"the trace does not tell of {missing}\n{told}"
-    elif action.status is ActionStatus.FAILED:
+        assert may_leave_out or not missing, f"the trace does not tell of {missing}\n{told}"
+    elif action.status is ActionStatus.CANCELLED:
+        assert any(event.hop is Hop.UNDO for event in trace), f"the trace does not tell what was undone\n{told}"
+    else:
         assert action.error, f"nobody says why it failed\n{told}"
         assert failed, f"the trace shows no failure\n{told}"
 

@@ -4,14 +4,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from minova.objects import BootRequest, MigrationOptions
-from minova.states import ActionStatus
+from minova.states import ActionStatus, VmState
 from tests.matrix.stand import DESTINATION, FIRST, SOURCE, Stand
 
 Submit = Callable[[Stand], str]
 
-SUCCEEDED = frozenset({ActionStatus.SUCCEEDED})
-CANCELLED = frozenset({ActionStatus.CANCELLED, ActionStatus.SUCCEEDED})
-"""What comes of something that is cancelled while it goes on: it may have been too late."""
+Ends = Mapping[ActionStatus, tuple[VmState, str | None]]
+"""How an action may end, and what its instance is then, and where."""
+
+
+def _succeeds(state: VmState, host: str | None) -> Ends:
+    return {ActionStatus.SUCCEEDED: (state, host)}
+
+
+AT_SOURCE, AT_DESTINATION = _succeeds(VmState.ACTIVE, SOURCE), _succeeds(VmState.ACTIVE, DESTINATION)
+STAYS = {**AT_DESTINATION, ActionStatus.CANCELLED: (VmState.ACTIVE, SOURCE)}
+"""Of what is cancelled while it goes on: it may have been too late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +28,7 @@ class Operation:
 
     :ivar prepare: what comes before, and is no part of it.
     :ivar submit: does it, and returns the action's id.
-    :ivar ends: how the action may end, whoever is killed and comes back.
+    :ivar ends: how it may end, whoever is killed and comes back.
     :ivar off: hosts that are off meanwhile.
     :ivar everything: what the services do of their own accord meanwhile belongs to it too.
     """
@@ -28,7 +36,7 @@ class Operation:
     name: str
     prepare: Callable[[Stand], None]
     submit: Submit
-    ends: frozenset[ActionStatus] = SUCCEEDED
+    ends: Ends
     off: frozenset[str] = frozenset()
     everything: bool = False
 
@@ -115,6 +123,14 @@ def _conductor_killed(stand: Stand) -> None:
         stand.site.daemon(SOURCE).kill()
 
 
+def _evacuated(stand: Stand) -> None:
+    """Evacuate the instance; the source, which is off, has its copy still."""
+    _lost(stand)
+    action = stand.api.evacuate_instance(stand.aside, "vm", DESTINATION)
+    stand.done(action)
+    stand.action = action.id
+
+
 def _come_back(*hosts: str) -> Submit:
     """Start daemons again; what was under way goes on."""
 
@@ -129,52 +145,76 @@ def _come_back(*hosts: str) -> Submit:
 _MOVE = {"destination": DESTINATION}
 _QUICKLY, _WITH_DISKS = MigrationOptions(), MigrationOptions(block_migration=True)
 
+_STOPPED, _PAUSED = _succeeds(VmState.STOPPED, SOURCE), _succeeds(VmState.PAUSED, SOURCE)
+_GONE = _succeeds(VmState.DELETED, None)
+_NEVER_WAS = {**AT_SOURCE, ActionStatus.CANCELLED: (VmState.ERROR, None)}
+_OFF = frozenset({SOURCE})
+
 _ALL = (
-    Operation(name="boot", prepare=_nothing, submit=_boot),
-    Operation(name="delete", prepare=Stand.boot, submit=_plain("delete_instance")),
-    Operation(name="start", prepare=_stopped, submit=_plain("start_instance")),
-    Operation(name="stop", prepare=Stand.boot, submit=_plain("stop_instance")),
-    Operation(name="reboot", prepare=Stand.boot, submit=_plain("reboot_instance", hard=False)),
-    Operation(name="hard-reboot", prepare=Stand.boot, submit=_plain("reboot_instance", hard=True)),
-    Operation(name="pause", prepare=Stand.boot, submit=_plain("pause_instance")),
-    Operation(name="unpause", prepare=_paused, submit=_plain("unpause_instance")),
-    Operation(name="rebuild", prepare=Stand.boot, submit=_plain("rebuild_instance")),
+    Operation(name="boot", prepare=_nothing, submit=_boot, ends=AT_SOURCE),
+    Operation(name="delete", prepare=Stand.boot, submit=_plain("delete_instance"), ends=_GONE),
+    Operation(name="start", prepare=_stopped, submit=_plain("start_instance"), ends=AT_SOURCE),
+    Operation(name="stop", prepare=Stand.boot, submit=_plain("stop_instance"), ends=_STOPPED),
+    Operation(name="reboot", prepare=Stand.boot, submit=_plain("reboot_instance", hard=False), ends=AT_SOURCE),
+    Operation(name="hard-reboot", prepare=_stopped, submit=_plain("reboot_instance", hard=True), ends=AT_SOURCE),
+    Operation(name="pause", prepare=Stand.boot, submit=_plain("pause_instance"), ends=_PAUSED),
+    Operation(name="unpause", prepare=_paused, submit=_plain("unpause_instance"), ends=AT_SOURCE),
+    Operation(name="rebuild", prepare=Stand.boot, submit=_plain("rebuild_instance"), ends=AT_SOURCE),
     Operation(
         name="live-migrate",
         prepare=Stand.boot,
         submit=_plain("live_migrate_instance", options=_QUICKLY, **_MOVE),
+        ends=AT_DESTINATION,
     ),
     Operation(
         name="block-migrate",
         prepare=Stand.boot,
         submit=_plain("live_migrate_instance", options=_WITH_DISKS, **_MOVE),
+        ends=AT_DESTINATION,
     ),
-    Operation(name="migrate", prepare=Stand.boot, submit=_plain("migrate_instance", **_MOVE)),
+    Operation(name="migrate", prepare=Stand.boot, submit=_plain("migrate_instance", **_MOVE), ends=AT_DESTINATION),
     Operation(
-        name="evacuate",
-        prepare=_lost,
-        submit=_plain("evacuate_instance", **_MOVE),
-        off=frozenset({SOURCE}),
+        name="evacuate", prepare=_lost, submit=_plain("evacuate_instance", **_MOVE), ends=AT_DESTINATION, off=_OFF
     ),
-    Operation(name="cancel-boot", prepare=_nothing, submit=_cancelled_at(SOURCE, _boot), ends=CANCELLED),
+    Operation(name="cancel-boot", prepare=_nothing, submit=_cancelled_at(SOURCE, _boot), ends=_NEVER_WAS),
     Operation(
         name="cancel-migrate",
         prepare=Stand.boot,
         submit=_cancelled_at(SOURCE, _plain("migrate_instance", **_MOVE)),
-        ends=CANCELLED,
+        ends=STAYS,
     ),
     Operation(
         name="cancel-evacuate",
         prepare=_lost,
         submit=_cancelled_at(DESTINATION, _plain("evacuate_instance", **_MOVE)),
-        ends=CANCELLED,
-        off=frozenset({SOURCE}),
+        ends=STAYS,
+        off=_OFF,
     ),
-    Operation(name="cancel-live-migrate", prepare=_migrating, submit=_cancel_running, ends=CANCELLED),
-    Operation(name="abort-migration", prepare=_migrating, submit=_abort, ends=CANCELLED),
-    Operation(name="force-complete", prepare=_migrating, submit=_force),
-    Operation(name="recover-source", prepare=_source_killed, submit=_come_back(SOURCE), everything=True),
-    Operation(name="recover-conductor", prepare=_conductor_killed, submit=_come_back(FIRST, SOURCE), everything=True),
+    Operation(name="cancel-live-migrate", prepare=_migrating, submit=_cancel_running, ends=STAYS),
+    Operation(name="abort-migration", prepare=_migrating, submit=_abort, ends=STAYS),
+    Operation(name="force-complete", prepare=_migrating, submit=_force, ends=AT_DESTINATION),
+    Operation(
+        name="recover-source",
+        prepare=_source_killed,
+        submit=_come_back(SOURCE),
+        ends=AT_DESTINATION,
+        everything=True,
+    ),
+    Operation(
+        name="recover-conductor",
+        prepare=_conductor_killed,
+        submit=_come_back(FIRST, SOURCE),
+        ends=_STOPPED,
+        everything=True,
+    ),
+    Operation(
+        name="return-evacuated",
+        prepare=_evacuated,
+        submit=_come_back(SOURCE),
+        ends=AT_DESTINATION,
+        off=_OFF,
+        everything=True,
+    ),
 )
 
 OPERATIONS: Mapping[str, Operation] = {operation.name: operation for operation in _ALL}

@@ -1,6 +1,7 @@
 """A sample of the crash matrix; ``tox -e crash-matrix`` does all of it."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -20,7 +21,15 @@ def test_a_sample_of_the_crash_matrix_holds(services: Services) -> None:
     assert services.postgresql
     # On its own: it forks, and pytest's processes have threads.
     command = [sys.executable, "-m", "tests.matrix", "--sample", _CELLS, "--jobs", "3"]
-    done = subprocess.run(
-        [*command, *(["--seed", _SEED] if _SEED else [])], capture_output=True, text=True, check=False
+    command += ["--seed", _SEED] if _SEED else []
+    matrix = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    try:
+        told, _none = matrix.communicate()
+    finally:
+        if matrix.poll() is None:
+            # As by Ctrl-C, so that all of its processes stop what they have started.
+            os.killpg(matrix.pid, signal.SIGINT)
+            matrix.wait()
+    assert matrix.returncode == 0, told
