@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,7 @@ init_backend()
 
 from minova.cli.connection import Connection  # noqa: E402
 from minova.objects import Action, MigrationOptions  # noqa: E402
+from tests.fixtures.command import count, run  # noqa: E402
 from tests.fixtures.daemon import Daemon  # noqa: E402
 from tests.fixtures.services.program import wait_for  # noqa: E402
 from tests.fixtures.services.services import Services  # noqa: E402
@@ -170,18 +171,21 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def main() -> None:
-    """Measure as often as the command line says."""
-    parser = argparse.ArgumentParser(description="How long recovery takes, in seconds.")
-    parser.add_argument("--runs", type=int, default=5, help="measurements of each (default: 5)")
-    runs = parser.parse_args().runs
+def main(argv: Sequence[str]) -> int:
+    """Measure as often as the command line says; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.recovery", description="How long recovery takes, in seconds."
+    )
+    parser.add_argument("--runs", type=count, default=5, metavar="N", help="measurements of each; default: 5")
+    runs = parser.parse_args(argv).runs
     services = Services()
     try:
         with tempfile.TemporaryDirectory() as folder:
             _measure(services, Path(folder), runs)
     finally:
         services.stop()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,6 +10,7 @@ from minova.cmd import init_backend
 
 init_backend()
 
+from tests.fixtures.command import STOPPED, count, run  # noqa: E402
 from tests.matrix.cells import Cell, sample  # noqa: E402
 from tests.matrix.experiment import NOT_REACHED, Verdict  # noqa: E402
 from tests.matrix.operations import OPERATIONS  # noqa: E402
@@ -20,13 +21,16 @@ _MOST_UNREACHED = 0.02
 """The share of cells whose points may not be passed: some are passed only if one thing is quicker than another."""
 
 
+_OPERATION_HELP = f"only this one; may be repeated: {', '.join(OPERATIONS)}"
+
+
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
-    parser.add_argument("--operation", action="append", choices=OPERATIONS, help="only this one; may be repeated")
+    parser.add_argument("--operation", action="append", choices=OPERATIONS, metavar="NAME", help=_OPERATION_HELP)
     parser.add_argument("--match", default="", metavar="TEXT", help="only cells whose line contains this")
-    parser.add_argument("--sample", type=int, default=0, metavar="N", help="only so many cells, chosen at random")
+    parser.add_argument("--sample", type=count, default=0, metavar="N", help="only so many cells, chosen at random")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), metavar="N", help="of that choice")
-    parser.add_argument("--jobs", type=int, default=4, metavar="N", help="cells beside each other; default: 4")
+    parser.add_argument("--jobs", type=count, default=4, metavar="N", help="cells beside each other; default: 4")
     parser.add_argument("--list", action="store_true", help="list the cells, and do none")
     return parser.parse_args(argv)
 
@@ -37,6 +41,9 @@ def main(argv: Sequence[str]) -> int:
     started = time.monotonic()
     with Runner.open(arguments.jobs) as runner:
         cells = [each for each in runner.discover(arguments.operation or OPERATIONS) if arguments.match in str(each)]
+        if not cells:
+            _say(f"no cell has {arguments.match!r} in its line: see --list")
+            return 1
         _say(f"{len(cells)} cells found in {time.monotonic() - started:.0f} s")
         if arguments.sample:
             cells = sample(cells, arguments.sample, arguments.seed)
@@ -44,7 +51,11 @@ def main(argv: Sequence[str]) -> int:
         if arguments.list:
             _say("\n".join(str(cell) for cell in cells))
             return 0
-        verdicts = runner.run(cells, _tell)
+        verdicts: dict[Cell, Verdict] = {}
+        try:
+            runner.run(cells, verdicts, _tell)
+        except KeyboardInterrupt:
+            _say("stopping: what runs comes to its end")
     print_table(verdicts)
     for line in summary(verdicts, time.monotonic() - started):
         _say(line)
@@ -52,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
     for cell in unreached:
         _say(f"not reached: {cell}")
     too_many = len(unreached) > _MOST_UNREACHED * len(verdicts)
+    if len(verdicts) < len(cells):
+        return STOPPED
     return int(too_many or any(verdict.broken for verdict in verdicts.values()))
 
 
@@ -66,4 +79,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -32,6 +32,8 @@ def summary(verdicts: Mapping[Cell, Verdict], seconds: float) -> Iterator[str]:
     """Yield what there is to say of all cells together; ``seconds`` is how long they took."""
     for fate, comes_back in _COLUMNS:
         of_kind = [verdicts[cell] for cell in verdicts if (cell.fate, cell.comes_back) == (fate, comes_back)]
+        if not of_kind:
+            continue
         recoveries = [each.recovery for each in of_kind if each.recovery is not None]
         outcomes = ", ".join(f"{number} {outcome}" for outcome, number in Counter(_outcomes(of_kind)).most_common())
         times = (
@@ -39,7 +41,7 @@ def summary(verdicts: Mapping[Cell, Verdict], seconds: float) -> Iterator[str]:
             if recoveries
             else ""
         )
-        yield f"{fate} {comes_back or ''}: {len(of_kind)} cells: {outcomes}{times}"
+        yield f"{f'{fate} {comes_back}' if comes_back else fate}: {len(of_kind)} cells: {outcomes}{times}"
     yield f"{len(verdicts)} cells in {seconds:.0f} s, {sum(each.broken for each in verdicts.values())} broken"
 
 

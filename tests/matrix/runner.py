@@ -112,14 +112,12 @@ class Runner:
         found = self._executor.map(_discover, operations)
         return [cell for cells in found for cell in cells]
 
-    def run(self, cells: Iterable[Cell], tell: Callable[[Cell, Verdict], None]) -> dict[Cell, Verdict]:
-        """Do cells, and tell of each as soon as it is done."""
+    def run(self, cells: Iterable[Cell], verdicts: dict[Cell, Verdict], tell: Callable[[Cell, Verdict], None]) -> None:
+        """Do cells, and tell of each as soon as it is done; ``verdicts`` is filled with what came of them."""
         # Those that need another kind of stand come last.
         ordered = sorted(cells, key=lambda cell: cell.comes_back is Return.NEVER)
         futures = {self._executor.submit(_do, cell): cell for cell in ordered}
-        verdicts = {}
         for future in as_completed(futures):
             cell = futures[future]
             verdicts[cell] = future.result()
             tell(cell, verdicts[cell])
-        return verdicts

@@ -81,25 +81,29 @@ class Stand:
         :param folder: a new one.
         :param spare_conductor: have two conductors, so that one may stay dead.
         """
+        with ExitStack() as opened:
+            self._start(opened, services, folder, spare_conductor)
+            self._open = opened.pop_all()
+
+    def _start(self, opened: ExitStack, services: Services, folder: Path, spare_conductor: bool) -> None:
         self._folder = folder
-        self._open = ExitStack()
         self.points = folder / "failpoints"
         self.points.mkdir(parents=True)
         os.environ[failpoints.ENVIRONMENT] = str(self.points)
-        nursery = self._open.enter_context(Nursery())
+        nursery = opened.enter_context(Nursery())
         env = {failpoints.ENVIRONMENT: str(self.points)}
         self._rabbitmq, self._url = services.rabbitmq, services.rabbitmq.transport_url()
         connection = services.postgresql.connection()
         self._tidied = 0
         self.site = Site(folder, self._url, connection, CONFIGURATION, env=env, spawn=nursery.spawn)
-        self._open.callback(self.site.stop)
+        opened.callback(self._kill_all)
         for host in (FIRST, SECOND) if spare_conductor else (FIRST,):
             self.site.add_conductor(host)
         for host in (SOURCE, DESTINATION):
             self.site.add_compute(host)
         self.site.wait_until_up()
         failpoints.activate(CLIENT, "")
-        self._connection: Connection = self._open.enter_context(self.site.connect())
+        self._connection: Connection = opened.enter_context(self.site.connect())
         self.api = self._connection.conductor
         self.action = ""
         """The action that was begun before the operation under test, if that is about one."""
@@ -109,10 +113,13 @@ class Stand:
 
     def close(self) -> None:
         """Stop everything."""
+        self._open.close()
+
+    def _kill_all(self) -> None:
         # What is not shown need not be stopped gently.
         for daemon in self.site.daemons:
             daemon.kill()
-        self._open.close()
+        self.site.stop()
 
     # The operation under test.
 

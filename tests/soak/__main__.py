@@ -14,16 +14,21 @@ from minova.cmd import init_backend
 
 init_backend()
 
+from minova.states import ActionStatus  # noqa: E402
+from tests.fixtures.command import amount, count, run  # noqa: E402
 from tests.soak.actors import Fiend, Operator  # noqa: E402
-from tests.soak.cluster import Cluster  # noqa: E402
+from tests.soak.cluster import TAKEOVERS, Cluster  # noqa: E402
+
+_LEAST_SUCCESS = 0.5
+"""The share of actions that have to succeed for a soak to mean anything."""
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long; default: 10")
-    parser.add_argument("--round", type=float, default=60.0, metavar="SECONDS", help="between checks; default: 60")
-    parser.add_argument("--hosts", type=int, default=20, metavar="N", help="default: 20")
-    parser.add_argument("--operators", type=int, default=6, metavar="N", help="who work side by side; default: 6")
+    parser.add_argument("--minutes", type=amount, default=10.0, metavar="N", help="how long; default: 10")
+    parser.add_argument("--round", type=amount, default=60.0, metavar="SECONDS", help="between checks; default: 60")
+    parser.add_argument("--hosts", type=count, default=20, metavar="N", help="default: 20")
+    parser.add_argument("--operators", type=count, default=6, metavar="N", help="who work side by side; default: 6")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), metavar="N", help="of all choices")
     return parser.parse_args(argv)
 
@@ -49,15 +54,16 @@ def main(argv: Sequence[str]) -> int:
                 return 1
             _say(f"round {rounds}: sound after {time.monotonic() - started:.0f} s; {dict(deeds)}")
         cluster.empty()
-        for verb, ends in sorted(cluster.counts().items()):
+        counts = cluster.counts()
+        for verb, ends in sorted(counts.items()):
             _say(f"{verb}: {', '.join(f'{number} {status}' for status, number in ends.most_common())}")
         _say(f"refused: {dict(refused)}")
         _say(f"{rounds} rounds in {time.monotonic() - started:.0f} s: all sound")
+    total = sum((ends for verb, ends in counts.items() if verb != TAKEOVERS), Counter())
+    if total[ActionStatus.SUCCEEDED] < _LEAST_SUCCESS * total.total():
+        _say(f"but too few actions succeeded to tell anything: {total[ActionStatus.SUCCEEDED]} of {total.total()}")
+        return 1
     return 0
-
-
-def _open(folder: str, arguments: argparse.Namespace) -> Cluster:
-    return Cluster(Path(folder), arguments.hosts)
 
 
 def _round(
@@ -86,4 +92,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -174,4 +175,4 @@ class Fiend(threading.Thread):
             with suppress(MinovaError):
                 self._cluster.api.set_service_forced_down(self._cluster.request(), host, False)
                 return
-            self._stopped.wait(1)
+            time.sleep(0.5)

@@ -21,6 +21,8 @@ from tests.fixtures.services.services import Services
 from tests.fixtures.site import Site
 
 CONDUCTORS = 3
+TAKEOVERS = "takeover"
+"""What :meth:`Cluster.counts` counts besides the verbs."""
 
 CONFIGURATION = """
 [DEFAULT]
@@ -55,19 +57,23 @@ class Cluster:
 
     def __init__(self, folder: Path, hosts: int) -> None:
         """Start everything, and wait until it is up."""
-        self._open = ExitStack()
+        with ExitStack() as opened:
+            self._start(opened, folder, hosts)
+            self._open = opened.pop_all()
+
+    def _start(self, opened: ExitStack, folder: Path, hosts: int) -> None:
         self._folder = folder
         services = Services()
-        self._open.callback(services.stop)
-        nursery = self._open.enter_context(Nursery())
+        opened.callback(services.stop)
+        nursery = opened.enter_context(Nursery())
         url, connection = services.rabbitmq.transport_url(), services.postgresql.connection()
         self.site = Site(folder, url, connection, CONFIGURATION, spawn=nursery.spawn)
-        self._open.callback(self._kill_all)
+        opened.callback(self._kill_all)
         self.conductors = [self.site.add_conductor(f"control{number}") for number in range(1, CONDUCTORS + 1)]
         self.site.wait_until_up()
         self.computes = [self.site.add_compute(f"host{number}") for number in range(1, hosts + 1)]
         self.site.wait_until_up()
-        connected: Connection = self._open.enter_context(self.site.connect())
+        connected: Connection = opened.enter_context(self.site.connect())
         self.api = connected.conductor
         self._control = connected.control
 
@@ -112,7 +118,7 @@ class Cluster:
         with self.site.database.read() as session:
             for verb, status, number in session.execute(ends):
                 found.setdefault(verb, Counter())[status] = number
-            found["takeover"] = Counter({"of steps": session.scalars(takeovers).one()})
+            found[TAKEOVERS] = Counter({"of steps": session.scalars(takeovers).one()})
         return found
 
     def instances(self) -> list[tuple[str, VmState, str | None]]:
