@@ -307,7 +307,9 @@ def _by_own_host(case: Case, word: HostWord) -> str:
         return ""
     guest = word.report.guest
     if guest is None:
-        return "" if _is_lost(case) else f"With its next reports {host} turns it to error, for it has no such guest."
+        if _is_lost(case) and known.vm_state == VmState.ERROR:
+            return ""
+        return f"With its next reports {host} turns it to error, for it has no such guest."
     if guest.power_state != known.power_state:
         state = VM_STATE_OF_POWER[guest.power_state]
         return f"With its next reports {host} turns it to {state}, for its guest is {guest.power_state}."
@@ -317,7 +319,7 @@ def _by_own_host(case: Case, word: HostWord) -> str:
 
 
 def _is_lost(case: Case) -> bool:
-    return case.known.vm_state == VmState.ERROR and case.known.power_state == PowerState.NOSTATE
+    return case.known.power_state == PowerState.NOSTATE
 
 
 def _in_error(case: Case, changes: bool) -> Iterator[str]:

@@ -172,7 +172,8 @@ def _correct_all(session: Session, host: str, guests: Mapping[str, Guest], heard
 def _correct(session: Session, row: Instance, guest: Guest | None, host: str) -> None:
     """Make an instance at rest say what its host says of the guest."""
     if guest is None:
-        if not is_lost(row) and _swap(session, row, f"host {host} has it not", PowerState.NOSTATE):
+        told = row.vm_state is VmState.ERROR and is_lost(row)
+        if not told and _swap(session, row, f"host {host} has it not", PowerState.NOSTATE):
             LOG.warning("Instance %s: host %s has no such guest", row.uuid, host)
             fault = Fault(code="GuestNotFound", message=f"host {host} reports no such guest", host=host)
             faults.record(session, row.uuid, None, fault)
@@ -244,5 +245,8 @@ def tells(move: type[Migration], host: Any) -> ColumnElement[bool]:
 
 
 def is_lost(row: Instance) -> bool:
-    """Return whether the host on which an instance should be has said that it does not have it."""
-    return row.vm_state is VmState.ERROR and row.power_state is PowerState.NOSTATE
+    """Return whether the host on which an instance should be has said that it does not have it.
+
+    What an operator says of its state since then makes it no more certain that there is a guest.
+    """
+    return row.power_state is PowerState.NOSTATE

@@ -229,22 +229,25 @@ def test_guest_that_stayed_on_a_fenced_source_is_evacuated_once_the_destination_
     assert hosts_of(lab, doubtful.instance_uuid) == ["host3"]
 
 
-@pytest.mark.parametrize("returns", [False, True], ids=["rebuilt", "returned"])
+@pytest.mark.parametrize("before", ["it is rebuilt", "nothing", "it is reset"])
 def test_guest_that_arrived_on_a_fenced_host_counts_unless_another_was_made(
-    lab: Lab, doubtful: Action, returns: bool
+    lab: Lab, doubtful: Action, before: str
 ) -> None:
     arrive(lab, doubtful)
     fence(lab, "host2")
     lab.return_host("host1")
     hear(lab, doubtful)
     assert (lab.instance().host, lab.instance().power_state) == ("host1", PowerState.NOSTATE)
-    if not returns:
+    if before == "it is rebuilt":
         lab.succeed(rebuild(lab))
+    elif before == "it is reset":
+        lab.api.reset_instance_state(lab.ctxt, "vm", VmState.ACTIVE)
     fence(lab, "host2", False)
     lab.return_host("host2")
     lab.report("host2")
-    assert hosts_of(lab, doubtful.instance_uuid) == ["host2" if returns else "host1"]
-    assert place(lab) == ("host2" if returns else "host1", VmState.ACTIVE)
+    counts = "host1" if before == "it is rebuilt" else "host2"
+    assert hosts_of(lab, doubtful.instance_uuid) == [counts]
+    assert place(lab) == (counts, VmState.ACTIVE)
 
 
 def test_instance_whose_hosts_are_both_fenced_is_evacuated_and_neither_copy_survives(

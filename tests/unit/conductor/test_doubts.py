@@ -236,12 +236,15 @@ def test_copy_elsewhere_is_destroyed_once_it_is_clear_where_the_guest_is(rig: Ri
     assert reconciler.take(a_report("host2", *SHUT)).destroy == (INSTANCE,)
 
 
-def test_copy_elsewhere_is_kept_if_the_guest_is_nowhere_else(rig: Rig, reconciler: Reconciler) -> None:
+@pytest.mark.parametrize("said_by_an_operator", [VmState.ERROR, VmState.ACTIVE])
+def test_copy_elsewhere_is_kept_if_the_guest_is_nowhere_else(
+    rig: Rig, reconciler: Reconciler, said_by_an_operator: VmState
+) -> None:
     action = in_doubt(rig)
     rig.change(models.Migration, action.id, unclear_hosts=[], unclear_since=None)
-    rig.change(models.Instance, INSTANCE, power_state=PowerState.NOSTATE)
+    rig.change(models.Instance, INSTANCE, vm_state=said_by_an_operator, power_state=PowerState.NOSTATE)
     assert reconciler.take(a_report("host2", *SHUT)).destroy == ()
-    assert rig.instance.host == "host2"
+    assert (rig.instance.host, rig.instance.vm_state) == ("host2", VmState.STOPPED)
 
 
 def test_evacuation_is_in_doubt_until_what_it_left_is_gone(rig: Rig, reconciler: Reconciler) -> None:

@@ -295,6 +295,8 @@ IN_ERROR, LOST = {"vm_state": "error"}, {"vm_state": "error", "power_state": "no
          "host2 has a guest of it too, and minova does not decide which of them counts: look at both."),
         ([word("host1", report=HAS_IT_NOT), word("host2", report=RUNS)], LOST,
          "With its next reports host2 becomes the instance's host, for it has the guest."),
+        ([word("host1", UNKNOWN), word("host2", report=RUNS)], {"power_state": PowerState.NOSTATE},
+         "With its next reports host2 becomes the instance's host, for it has the guest."),
         ([word("host1", report=RUNS)], IN_ERROR,
          "It is in error; its newest fault at 11:59:00Z (60 s ago): the newest one"),
         ([word("host1", report=RUNS)], IN_ERROR,
