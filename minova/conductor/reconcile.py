@@ -82,11 +82,15 @@ class Reconciler:
     def _clear_up(
         self, session: Session, report: HostReport, guests: Mapping[str, Guest], heard_before: datetime
     ) -> None:
-        """Take what a host says of guests whose move has ended in doubt, unless it is still at it."""
+        """Take what a host says of guests whose move has ended in doubt, unless it is still at it.
+
+        What a newer release has moved since is left to that.
+        """
         host, held = report.host, {action_id for action_id, _sequence in report.orders}
         for move, row in doubts.waiting_for(session, host, heard_before):
             guest = guests.get(row.uuid)
-            if move.action_id in held or (guest is not None and guest.migrating_to is not None):
+            still = move.action_id in held or (guest is not None and guest.migrating_to is not None)
+            if still or moved_strangely(session, row):
                 continue
             if guest is None or row.host == host or not left_behind(session, row, host):
                 self._hear(session, move, row, guest, host)

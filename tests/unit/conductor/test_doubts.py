@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import cast
 
 import pytest
+from sqlalchemy import text
 
 from minova.conductor.leases import Leases
 from minova.conductor.reconcile import Reconciler
@@ -12,9 +13,9 @@ from minova.db.queries import COMPUTE
 from minova.exception import HostAlive
 from minova.exception_moves import PlaceUnclear
 from minova.objects import Fault, Guest, utcnow
-from minova.states import OPERATIONS, MigrationStatus, PowerState, Verb, VmState
+from minova.states import OPERATIONS, MigrationStatus, MigrationType, PowerState, Verb, VmState
 from tests.unit.conductor.rig import ACCIDENT, INSTANCE, REFUSAL, SILENCE, Rig, a_guest, a_report
-from tests.unit.conductor.test_reconcile import Noted
+from tests.unit.conductor.test_reconcile import Noted, moved
 from tests.unit.conductor.test_tasks import advance, begin
 
 BOTH = ["host1", "host2"]
@@ -254,3 +255,13 @@ def test_evacuation_is_in_doubt_until_what_it_left_is_gone(rig: Rig, reconciler:
     assert unclear(rig) == ["host2"]
     reconciler.take(a_report("host2"))
     assert (unclear(rig), rig.instance.host) == ([], "host1")
+
+
+def test_doubt_is_left_to_a_newer_release_that_has_moved_the_instance_since(rig: Rig, reconciler: Reconciler) -> None:
+    in_doubt(rig)
+    moved(rig, MigrationType.LIVE, MigrationStatus.COMPLETED, "host3", "host2")
+    of_tomorrow = text("update migrations set status = 'of_tomorrow' where unclear_since is null")
+    rig.database.write(lambda session: session.execute(of_tomorrow))
+    reconciler.take(a_report("host2", *HERE))
+    assert reconciler.take(a_report("host2", *HERE)).destroy == ()
+    assert rig.instance.host == "host1"
