@@ -49,19 +49,23 @@ class Reconciler:
     def _judge(self, session: Session, report: HostReport, heard_before: datetime | None) -> HostDirective:
         # Locked, for what follows from it: another conductor may have a report of this host, or an operator fence it.
         service = session.get_one(Service, (COMPUTE, report.host), with_for_update=True)
-        fenced = service.forced_down
-        if heard_before is None or service.report_made_at != report.made_at:
-            # The first one, or one that has been overtaken: no evidence.
-            return HostDirective(fenced=fenced)
+        fenced, overtaken = service.forced_down, service.report_made_at != report.made_at
+        # No evidence: a first report, one that was taken before or has been overtaken, and what a fenced host says.
+        since = None if fenced or overtaken else heard_before
         guests = {guest.uuid: guest for guest in report.guests}
-        abort = () if fenced else tuple(_correct_all(session, report.host, guests, heard_before))
-        if not fenced:
-            self._clear_up(session, report, guests, heard_before)
-        destroy = tuple(self._strangers(session, report.host, guests, fenced))
+        abort: tuple[str, ...] = ()
+        if since is not None:
+            abort = tuple(_correct_all(session, report.host, guests, since))
+            self._clear_up(session, report, guests, since)
+        # In any case: the answer may be the one with which the host begins.
+        destroy = tuple(self._strangers(session, report.host, guests, since is not None))
         return HostDirective(fenced=fenced, destroy=destroy, abort=abort)
 
-    def _strangers(self, session: Session, host: str, guests: Mapping[str, Guest], fenced: bool) -> Iterator[str]:
-        """Look at the guests whose instances do not live on the host, and yield those that it has to destroy."""
+    def _strangers(self, session: Session, host: str, guests: Mapping[str, Guest], believed: bool) -> Iterator[str]:
+        """Look at the guests whose instances do not live on the host, and yield those that it has to destroy.
+
+        :param believed: whether the report is evidence of where they are.
+        """
         there = Instance.uuid.in_(list(guests))
         unknown = set(guests) - set(session.scalars(select(Instance.uuid).where(there)))
         if unknown:
@@ -74,7 +78,7 @@ class Reconciler:
                 yield row.uuid
             elif row.task_state is not None:
                 continue
-            elif not fenced and is_lost(row):
+            elif believed and is_lost(row):
                 self._adopt(session, row, guests[row.uuid], host)
             else:
                 LOG.warning("Host %s has a guest of instance %s, which lives on %s", host, row.uuid, row.host)

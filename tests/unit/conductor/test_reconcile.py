@@ -206,6 +206,36 @@ def test_report_that_was_overtaken_by_a_newer_one_is_not_believed(rig: Rig, reco
     assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
 
 
+def test_host_that_is_answered_twice_is_told_the_same(rig: Rig, reconciler: Reconciler) -> None:
+    moved(rig, EVACUATION, COMPLETED, "host2", "host1")
+    report = a_report("host2", a_guest(), started=True)
+    assert [reconciler.take(report).destroy for _ in range(2)] == [DESTROY, DESTROY]
+
+
+def test_host_whose_clock_was_set_back_is_told_what_to_destroy(rig: Rig, reconciler: Reconciler) -> None:
+    moved(rig, EVACUATION, COMPLETED, "host2", "host1")
+    report = a_report("host2", started=True)
+    reconciler.take(report)
+    earlier = replace(report, made_at=report.made_at - timedelta(hours=1), guests=(a_guest(),))
+    assert reconciler.take(earlier).destroy == DESTROY
+
+
+def test_report_that_comes_again_is_no_evidence(rig: Rig, reconciler: Reconciler) -> None:
+    rig.change(models.Instance, INSTANCE, updated_at=utcnow())
+    report = a_report("host1")
+    for _ in range(2):
+        reconciler.take(report)
+    assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
+
+
+def test_guest_is_not_adopted_by_a_report_that_comes_again(rig: Rig, reconciler: Reconciler) -> None:
+    report = a_report("host2", a_guest())
+    reconciler.take(report)
+    rig.change(models.Instance, INSTANCE, vm_state=VmState.ERROR, power_state=PowerState.NOSTATE)
+    reconciler.take(report)
+    assert rig.instance.host == "host1"
+
+
 def test_host_whose_clock_runs_behind_after_its_return_is_believed(rig: Rig, reconciler: Reconciler) -> None:
     moved(rig, EVACUATION, COMPLETED, "host2", "host1")
     reconciler.take(a_report("host2"))
