@@ -143,9 +143,7 @@ def _register(session: Session, report: HostReport, now: datetime) -> datetime |
         service = Service(binary=COMPUTE, host=report.host, started_at=report.started_at)
         session.add(service)
     heard_before, started_before = service.last_seen_at, service.started_at
-    # A host that was off may be back with a clock that runs behind: only one process's times are compared.
-    newest = service.report_made_at if service.started_at == report.started_at else None
-    overtaken = newest is not None and report.made_at <= newest
+    overtaken = known is not None and _is_overtaken(known, report)
     service.rpc_version, service.last_seen_at = report.rpc_version, now
     if not overtaken:
         service.started_at, service.report_made_at = report.started_at, report.made_at
@@ -155,6 +153,14 @@ def _register(session: Session, report: HostReport, now: datetime) -> datetime |
     elif report.started and started_before != report.started_at:
         notices.service(session, service, ServiceChange.STARTED)
     return None if overtaken else heard_before
+
+
+def _is_overtaken(service: Service, report: HostReport) -> bool:
+    """Return whether a host has reported since it made this report, or has made this one before."""
+    if service.started_at != report.started_at:
+        # A process that is no more. One that was off may be back with a clock that runs behind: it says that it starts.
+        return report.started_at < service.started_at and not report.started
+    return service.report_made_at is not None and report.made_at <= service.report_made_at
 
 
 def _store_capacity(session: Session, report: HostReport) -> None:

@@ -190,6 +190,20 @@ def test_report_that_may_be_older_than_the_doubt_counts_for_nothing(rig: Rig, re
     assert unclear(rig) == []
 
 
+def test_report_of_a_process_from_before_the_doubt_counts_for_nothing(rig: Rig, reconciler: Reconciler) -> None:
+    in_doubt(rig)
+    now = utcnow()
+    before = now - timedelta(hours=2)
+    for made_at in (now, now + timedelta(seconds=10)):
+        reconciler.take(a_report("host1", started_at=now, made_at=made_at))
+    assert unclear(rig) == ["host2"]
+    reconciler.take(a_report("host1", *HERE, started_at=before, made_at=before + timedelta(minutes=1)))
+    assert unclear(rig) == ["host2"]
+    for _ in range(2):
+        assert reconciler.take(a_report("host2", *HERE)).destroy == ()
+    assert rig.instance.host == "host2"
+
+
 def test_host_that_still_holds_an_order_of_the_move_is_heard_later(rig: Rig, reconciler: Reconciler) -> None:
     action = in_doubt(rig)
     reconciler.take(a_report("host1", *HERE, orders=((action.id, 3),)))

@@ -206,6 +206,15 @@ def test_report_that_was_overtaken_by_a_newer_one_is_not_believed(rig: Rig, reco
     assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
 
 
+def test_report_of_a_process_that_is_no_more_is_not_believed(rig: Rig, reconciler: Reconciler) -> None:
+    now = utcnow()
+    before = now - timedelta(hours=1)
+    reconciler.take(a_report("host1", a_guest(), started_at=now, made_at=now, started=True))
+    late = a_report("host1", started_at=before, made_at=before + timedelta(minutes=1))
+    assert decided(reconciler, late) == HostDirective()
+    assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
+
+
 def test_host_that_is_answered_twice_is_told_the_same(rig: Rig, reconciler: Reconciler) -> None:
     moved(rig, EVACUATION, COMPLETED, "host2", "host1")
     report = a_report("host2", a_guest(), started=True)
