@@ -218,14 +218,14 @@ class HostAlive(Conflict):
 
 @dataclass(eq=False, kw_only=True)
 class HostEvacuating(Conflict):
-    """A host cannot come back while its guests are being made anew elsewhere."""
+    """A host cannot come back while guests that may be there are being made anew elsewhere."""
 
     host: str
     action: str
 
     @property
     def message(self) -> str:
-        return f"host {self.host} is being evacuated (action {self.action}): wait for the end of that"
+        return f"a guest of host {self.host} is being made anew elsewhere (action {self.action}): wait for its end"
 
 
 @dataclass(eq=False, kw_only=True)

@@ -3,8 +3,8 @@
 import logging
 from datetime import timedelta
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from minova.conductor import faults, notices
 from minova.conductor.engine import Engine
@@ -51,7 +51,7 @@ class Administration:
 
         :returns: the binary of what was changed: the compute if the host has one.
         :raises ServiceNotFound: there is no compute, and no conductor that is silent.
-        :raises HostEvacuating: it cannot be taken back while guests are being made anew elsewhere.
+        :raises HostEvacuating: it cannot be taken back while guests that it may have are being made anew elsewhere.
         """
         return self._database.write(self._set_forced_down, host, forced_down)
 
@@ -168,15 +168,22 @@ def _exclude_claims(session: Session, host: str) -> None:
 
 
 def _require_no_evacuation(session: Session, host: str) -> None:
-    query = select(models.Migration.action_id).where(
-        models.Migration.source_host == host,
-        models.Migration.migration_type == MigrationType.EVACUATION,
+    """Check that no guest is made anew elsewhere because a host is off: one of its own, or one that may be there.
+
+    :raises HostEvacuating: one is.
+    """
+    row, doubt = models.Migration, aliased(models.Migration)
+    of_the_same = and_(doubt.instance_uuid == row.instance_uuid, doubt.unclear_since.is_not(None))
+    query = select(row.action_id, row.source_host, doubt.unclear_hosts).outerjoin(doubt, of_the_same)
+    evacuations = query.where(
+        row.migration_type == MigrationType.EVACUATION,
         # One that only a newer release knows may be open.
-        models.Migration.status.not_in(frozenset(MigrationStatus) - OPEN_MIGRATION),
+        row.status.not_in(frozenset(MigrationStatus) - OPEN_MIGRATION),
+        or_(row.source_host == host, doubt.source_host == host, doubt.dest_host == host),
     )
-    action = session.scalars(query).first()
-    if action is not None:
-        raise HostEvacuating(host=host, action=action)
+    for action, source, unclear in session.execute(evacuations):
+        if host in (source, *(unclear or ())):
+            raise HostEvacuating(host=host, action=action)
 
 
 def _swap_state(session: Session, row: models.Instance, state: VmState) -> bool:

@@ -85,6 +85,25 @@ def test_fence_cannot_be_taken_back_while_an_evacuation_begins(lost: Lab, gate: 
     assert not take_back(lost).forced_down
 
 
+def test_fence_of_a_host_in_doubt_cannot_be_taken_back_while_an_evacuation_begins(
+    make_lab: Callable[..., Lab], gate: Callable[[str], Gate]
+) -> None:
+    lab = make_lab("host1", "host2", "host3")
+    lab.boot(host="host1")
+    doubtful = lose_live_migration(lab)
+    arrive(lab, doubtful)
+    for host in ("host1", "host2"):
+        fence(lab, host)
+    spawn = gate("spawn")
+    with meanwhile(EvacuateInstance, "check", lambda: fence(lab, "host2", False)) as taken_back:
+        action = lab.api.evacuate_instance(lab.ctxt, "vm", "host3")
+        assert isinstance(taken_back.exception(PATIENCE), HostEvacuating)
+    spawn.open()
+    lab.succeed(action)
+    back_with_its_guest(lab, "host2")
+    assert hosts_of(lab, doubtful.instance_uuid) == ["host3"]
+
+
 def test_evacuation_cannot_begin_while_the_fence_is_taken_back(lost: Lab) -> None:
     def evacuate() -> Any:
         return lost.api.evacuate_instance(lost.ctxt, "vm", None)
