@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 
 import oslo_messaging
 
@@ -126,24 +126,19 @@ class HostReporter:
 
     def _obey(self, directive: HostDirective, came_in: Sequence[Order]) -> None:
         """Do what a conductor says; ``came_in`` is what came in since the report began to be made."""
-        touched = self._touched(directive, came_in)
-        for uuid in set(directive.destroy) - touched:
-            self._clean_up(uuid, "lives elsewhere or was deleted: destroying it", self._driver.destroy)
-        for uuid in set(directive.abort) - touched:
-            self._clean_up(uuid, "migrates, but was given up: aborting that", self._driver.live_migration_abort)
-
-    def _touched(self, directive: HostDirective, came_in: Sequence[Order]) -> Set[str]:
-        """Return the guests of which a directive may not know the newest; let go of orders that are older than it."""
-        decided_at = directive.decided_at
-        if decided_at is not None and not self._lease.holds:
+        if directive.decided_at is not None and not self._lease.holds:
             # They have been underway for nobody knows how long, and keep no guest from what was decided since.
-            self._work.let_go(decided_at)
-            came_in = [order for order in came_in if order.sent_at >= decided_at]
-        return {order.instance_uuid for order in came_in}
+            self._work.let_go(directive.decided_at)
+        for uuid in directive.destroy:
+            self._clean_up(uuid, came_in, "lives elsewhere or was deleted: destroying it", self._driver.destroy)
+        for uuid in directive.abort:
+            why = "migrates, but was given up: aborting that"
+            self._clean_up(uuid, came_in, why, self._driver.live_migration_abort)
 
-    def _clean_up(self, uuid: str, why: str, act: Callable[[str], None]) -> None:
+    def _clean_up(self, uuid: str, came_in: Sequence[Order], why: str, act: Callable[[str], None]) -> None:
         with self._work.held(uuid) as idle:
-            if not idle:
+            # Looked at only now: an order may have come in, and ended, while other guests were cleaned up.
+            if not idle or any(order.instance_uuid == uuid and not self._work.is_void(order) for order in came_in):
                 return
             LOG.warning("Guest %s %s", uuid, why)
             try:

@@ -138,7 +138,7 @@ class WorkQueue:
         with self._lock:
             self._void_before = sent_before or self._void_before
             for job in [job for queue in self._queues.values() for job in queue]:
-                if (sent_before is None or self._is_void(job.order)) and job.let_go():
+                if (sent_before is None or self.is_void(job.order)) and job.let_go():
                     LOG.info("Order %s of action %s is let go of", job.order.step, job.order.action_id)
                     self._remove(job)
 
@@ -148,6 +148,10 @@ class WorkQueue:
             for job in [job for queue in self._queues.values() for job in queue]:
                 if (job.order.action_id, job.order.sequence) in orders:
                     job.confirm(made_at)
+
+    def is_void(self, order: Order) -> bool:
+        """Return whether an order was sent before the host was heard again after its lease had run out."""
+        return self._void_before is not None and order.sent_at < self._void_before
 
     @contextmanager
     def watched(self) -> Iterator[Sequence[Order]]:
@@ -207,7 +211,7 @@ class WorkQueue:
 
     def _is_news(self, order: Order) -> bool:
         newest = self._newest.get(order.action_id, 0)
-        if order.sequence <= newest or self._is_void(order):
+        if order.sequence <= newest or self.is_void(order):
             LOG.info("Order %s of action %s is stale, and dropped", order.step, order.action_id)
             return False
         if utcnow() > order.deadline:
@@ -218,10 +222,6 @@ class WorkQueue:
         if len(self._newest) > _REMEMBERED_ACTIONS:
             self._newest.popitem(last=False)
         return True
-
-    def _is_void(self, order: Order) -> bool:
-        """Return whether an order was sent before the host was heard again after its lease had run out."""
-        return self._void_before is not None and order.sent_at < self._void_before
 
     def _adopted(self, order: Order) -> bool:
         """Let a job that is in hand already answer for its newer order; return whether there is one."""

@@ -28,6 +28,7 @@ class Rig:
         self.done: list[str] = []
         self.reports: list[HostReport] = []
         self.answer: Callable[[HostReport], HostDirective] = lambda _report: HostDirective(decided_at=utcnow())
+        self.while_it_destroys: Callable[[str], None] = lambda _uuid: None
         self.hypervisor_answers = self.conductor_answers = True
         self.clock = Clock()
         self.delivered = Delivered()
@@ -73,6 +74,7 @@ class Rig:
 
     def destroy(self, uuid: str) -> None:
         self.done.append(f"destroyed {uuid}")
+        self.while_it_destroys(uuid)
 
 
 @pytest.fixture
@@ -178,6 +180,19 @@ def test_guest_for_which_an_order_came_after_the_decision_is_kept(known: Rig) ->
     known.reporter.introduce()
     assert results(known, 1) == [("evacuated back", Result.SUCCEEDED)]
     assert known.done == ["did evacuated back"]
+
+
+def test_guest_for_which_an_order_came_while_another_was_destroyed_is_kept(known: Rig) -> None:
+    """And though the order has ended since: what was decided is older than what it has done."""
+    known.answer = lambda _report: HostDirective(destroy=("guest1", "guest2"), decided_at=utcnow())
+
+    def destroy(_uuid: str) -> None:
+        known.queue.submit(an_order("evacuated back", guest="guest2"), known.do)
+        known.delivered.wait(1)
+
+    known.while_it_destroys = destroy
+    assert known.reporter.report()
+    assert known.done == ["destroyed guest1", "did evacuated back"]
 
 
 def test_host_that_was_fenced_meanwhile_begins_nothing(known: Rig) -> None:
