@@ -30,13 +30,13 @@ class HostReporter:
         control: ControlAPI,
         lease: HostLease,
         work: WorkQueue,
-        orders: Callable[[], list[tuple[str, int]]],
+        done: Callable[[], list[tuple[str, int]]],
         resume: Callable[[], None],
     ) -> None:
         """Report ``host``, and renew its lease by that.
 
         :param control: the conductors'.
-        :param orders: says which orders the host holds.
+        :param done: says which orders are done that no conductor knows to be done yet.
         :param resume: called whenever the lease was renewed: what waited for that may begin.
         """
         self._host = host
@@ -45,7 +45,7 @@ class HostReporter:
         self._control = control
         self._lease = lease
         self._work = work
-        self._orders = orders
+        self._done = done
         self._resume = resume
         self._started_at = utcnow()
         self._lock = threading.Lock()
@@ -77,9 +77,6 @@ class HostReporter:
         # One at a time: a report has to be made after the answer to the one before it.
         with self._lock, self._work.watched() as came_in:
             made_at, returns = self._lease.now(), not self._lease.holds
-            if returns:
-                # Before the orders are listed: those that are not, and are still wanted, are sent again at once.
-                self._work.let_go()
             try:
                 report = self._make(returns)
                 directive = self._conductor.report_host(service_context(), report)
@@ -94,7 +91,8 @@ class HostReporter:
                 self._obey(directive, came_in)
                 self._work.confirm(frozenset(report.orders), made_at)
                 self.accepted.set()
-                if not self._fenced:
+                # One that ran out meanwhile is left to a report that says so: what was let go of is sent again then.
+                if not self._fenced and (returns or self._lease.holds):
                     self._lease.renew(made_at)
                     self._resume()
                 return True
@@ -102,7 +100,7 @@ class HostReporter:
 
     def renew(self) -> None:
         """Tell the conductors that the orders in hand are being worked on."""
-        orders = self._orders()
+        orders = [*self._work.orders(), *self._done()]
         if not orders:
             return
         try:
@@ -111,8 +109,10 @@ class HostReporter:
             LOG.warning("Orders were not renewed")
 
     def _make(self, returns: bool) -> HostReport:
-        # The orders first: one that ends while the guests are listed counts as held, and is left alone.
-        made_at, orders = utcnow(), tuple(self._orders())
+        # The orders first: one that ends while the guests are listed counts as held, and is left alone. A host that
+        # returns keeps only what it has begun: what is not listed, and is still wanted, is sent again at once.
+        made_at, in_hand = utcnow(), self._work.let_go() if returns else self._work.orders()
+        orders = (*in_hand, *self._done())
         return HostReport(
             host=self._host,
             rpc_version=HISTORY.version,

@@ -50,7 +50,7 @@ class ComputeService(Service):
         self._work = WorkQueue(host, conf.compute.max_concurrent_operations, self._lease, self._outbox.deliver)
         self._migrations = LiveMigrations(conf, driver, conductor)
         self.reporter = HostReporter(
-            host, driver, conductor, conductors, self._lease, self._work, self._orders, self._resume
+            host, driver, conductor, conductors, self._lease, self._work, self._outbox.orders, self._resume
         )
         manager = ComputeManager(driver, self._work, self._migrations, self._outbox)
         roll = RollCallAPI(conf, transport)
@@ -110,6 +110,3 @@ class ComputeService(Service):
     def _resume(self) -> None:
         self._work.resume()
         self._migrations.resume()
-
-    def _orders(self) -> list[tuple[str, int]]:
-        return [*self._work.orders(), *self._outbox.orders()]

@@ -130,10 +130,11 @@ class WorkQueue:
             for uuid in self._queues:
                 self._start_next(uuid)
 
-    def let_go(self, sent_before: datetime | None = None) -> None:
+    def let_go(self, sent_before: datetime | None = None) -> list[tuple[str, int]]:
         """Drop the orders that have not begun; given a time, only those that were sent before it, whenever they come.
 
-        Nobody can tell how many of them are still wanted: those are sent again.
+        Nobody can tell how many of them are still wanted: those are sent again. Return what is left, as
+        :meth:`orders` does, without what comes in just after.
         """
         with self._lock:
             self._void_before = sent_before or self._void_before
@@ -141,6 +142,7 @@ class WorkQueue:
                 if (sent_before is None or self.is_void(job.order)) and job.let_go():
                     LOG.info("Order %s of action %s is let go of", job.order.step, job.order.action_id)
                     self._remove(job)
+            return self._in_hand()
 
     def confirm(self, orders: Collection[tuple[str, int]], made_at: float) -> None:
         """Note that conductors know of these orders, (action id, sequence), by a report made at ``made_at``."""
@@ -183,7 +185,7 @@ class WorkQueue:
     def orders(self) -> list[tuple[str, int]]:
         """Return (action id, sequence) of all orders in hand."""
         with self._lock:
-            return [(job.order.action_id, job.order.sequence) for queue in self._queues.values() for job in queue]
+            return self._in_hand()
 
     def tasks(self) -> list[Task]:
         """Return what is being done now, and since when it waits or runs."""
@@ -208,6 +210,9 @@ class WorkQueue:
             self._stopped = True
         self._pool.shutdown(wait=True)
         self._migrations.shutdown(wait=True)
+
+    def _in_hand(self) -> list[tuple[str, int]]:
+        return [(job.order.action_id, job.order.sequence) for queue in self._queues.values() for job in queue]
 
     def _is_news(self, order: Order) -> bool:
         newest = self._newest.get(order.action_id, 0)

@@ -122,7 +122,7 @@ def test_work_that_a_compute_is_at_goes_on_once_a_conductor_takes_it_over(
     power_off.wait()
     let_be_taken_over(lab, action)
     sequence = order_of(lab, action).sequence
-    wait_until(lambda: (action.id, sequence) in lab.cluster.computes["host1"]._orders(), "the newer order")
+    wait_until(lambda: (action.id, sequence) in lab.cluster.computes["host1"]._work.orders(), "the newer order")
     power_off.open()
     lab.succeed(action)
     work = [each for each in lab.api.list_action_events(lab.ctxt, action.id) if each.hop is Hop.WORK]

@@ -41,7 +41,7 @@ class Rig:
             cast("ControlAPI", self),
             lease,
             self.queue,
-            self.queue.orders,
+            lambda: [],
             self.queue.resume,
         )
 
@@ -195,6 +195,25 @@ def test_guest_for_which_an_order_came_while_another_was_destroyed_is_kept(known
     assert known.done == ["destroyed guest1", "did evacuated back"]
 
 
+def test_order_that_comes_just_as_others_are_let_go_of_is_not_told_to_be_held(
+    known: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would be let go of by the answer, and be sent again only once the lease of its action has run out."""
+    cut_off(known)
+    real = known.queue.let_go
+
+    def let_go(*sent_before: Any) -> list[tuple[str, int]]:
+        left = real(*sent_before)
+        if not sent_before:
+            known.queue.submit(an_order("late"), known.do)
+        return left
+
+    monkeypatch.setattr(known.queue, "let_go", let_go)
+    known.reporter.introduce()
+    assert [report.orders for report in known.reports] == [()]
+    assert known.queue.orders() == []
+
+
 def test_host_that_was_fenced_meanwhile_begins_nothing(known: Rig) -> None:
     cut_off(known)
     known.queue.submit(an_order("before"), known.do)
@@ -253,13 +272,16 @@ def test_lease_counts_from_when_the_report_was_begun(known: Rig) -> None:
 def test_orders_that_came_before_a_report_that_was_held_up_are_void(known: Rig) -> None:
     def late(_report: HostReport) -> HostDirective:
         cut_off(known)
-        known.queue.submit(an_order("old", sent=5), known.do)
+        known.queue.submit(an_order("old"), known.do)
         known.clock.go_on(-1)
         return HostDirective(decided_at=utcnow())
 
     known.clock.go_on(known.conf.service_down_time - 1)
     known.answer = late
     assert known.reporter.report()
+    known.answer = lambda _report: HostDirective(decided_at=utcnow())
+    known.reporter.introduce()
+    assert [report.started for report in known.reports] == [False, True], "what was let go of is sent again"
     known.queue.submit(an_order("new", sent=-1), known.do)
     assert results(known, 1) == [("new", Result.SUCCEEDED)]
 
