@@ -99,8 +99,11 @@ class HostReporter:
         return False
 
     def renew(self) -> None:
-        """Tell the conductors that the orders in hand are being worked on."""
-        orders = [*self._work.orders(), *self._done()]
+        """Tell the conductors that the orders in hand are being worked on.
+
+        Without a lease, only those that are begun: the others are about to be let go of, and nobody works on them.
+        """
+        orders = [*self._work.orders(begun=not self._lease.holds), *self._done()]
         if not orders:
             return
         try:

@@ -50,6 +50,11 @@ class Job:
         self._begun = self._let_go = False
         self._confirmed_at: float | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether its work goes on, whatever becomes of the lease of the host."""
+        return self._begun
+
     def begin(self) -> bool:
         """Return whether the work may begin now; from then on nothing calls it back.
 
@@ -182,10 +187,10 @@ class WorkQueue:
                     self._held.discard(instance_uuid)
                     self._start_next(instance_uuid)
 
-    def orders(self) -> list[tuple[str, int]]:
-        """Return (action id, sequence) of all orders in hand."""
+    def orders(self, *, begun: bool = False) -> list[tuple[str, int]]:
+        """Return (action id, sequence) of all orders in hand, or only of those that have ``begun``."""
         with self._lock:
-            return self._in_hand()
+            return self._in_hand(begun)
 
     def tasks(self) -> list[Task]:
         """Return what is being done now, and since when it waits or runs."""
@@ -211,8 +216,9 @@ class WorkQueue:
         self._pool.shutdown(wait=True)
         self._migrations.shutdown(wait=True)
 
-    def _in_hand(self) -> list[tuple[str, int]]:
-        return [(job.order.action_id, job.order.sequence) for queue in self._queues.values() for job in queue]
+    def _in_hand(self, begun: bool = False) -> list[tuple[str, int]]:
+        jobs = [job for queue in self._queues.values() for job in queue]
+        return [(job.order.action_id, job.order.sequence) for job in jobs if job.has_begun or not begun]
 
     def _is_news(self, order: Order) -> bool:
         newest = self._newest.get(order.action_id, 0)

@@ -27,6 +27,7 @@ class Rig:
         self.conf = conf
         self.done: list[str] = []
         self.reports: list[HostReport] = []
+        self.renewed: list[list[tuple[str, int]]] = []
         self.answer: Callable[[HostReport], HostDirective] = lambda _report: HostDirective(decided_at=utcnow())
         self.while_it_destroys: Callable[[str], None] = lambda _uuid: None
         self.hypervisor_answers = self.conductor_answers = True
@@ -61,6 +62,9 @@ class Rig:
         if not self.conductor_answers:
             raise PeerSilent(peer="any conductor", seconds=10.0)
         return self.answer(report)
+
+    def renew_orders(self, _ctxt: object, _host: str, orders: list[tuple[str, int]]) -> None:
+        self.renewed.append(orders)
 
     # The driver.
 
@@ -317,3 +321,17 @@ def test_report_confirms_the_orders_that_it_lists(known: Rig) -> None:
     known.delivered.until(lambda: utcnow() > order.deadline)
     work.open()
     assert results(known, 2) == [("runs", Result.SUCCEEDED), ("waits", Result.SUCCEEDED)]
+
+
+def test_only_what_is_begun_is_renewed_without_a_lease(known: Rig) -> None:
+    work = Gate()
+    known.queue.submit(an_order("runs"), work)
+    work.wait()
+    known.queue.submit(an_order("behind"), known.do)
+    known.reporter.renew()
+    cut_off(known)
+    known.queue.submit(an_order("waits", guest="guest2"), known.do)
+    known.reporter.renew()
+    assert known.renewed == [[("runs", 1), ("behind", 1)], [("runs", 1)]]
+    work.open()
+    assert results(known, 1) == [("runs", Result.SUCCEEDED)]
