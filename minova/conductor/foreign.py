@@ -104,9 +104,9 @@ def _page(session: Session, condition: ColumnElement[bool], offset: int) -> list
     ]
 
 
-def some_known(found: Iterable[Found]) -> list[tuple[str, int]]:
-    """Return (id, sequence) of the first actions, as many as one sweep is for; those of other releases do not count."""
-    return [(each.id, each.sequence) for each in found if not each.unknown][:BATCH]
+def known(found: Iterable[Found]) -> list[tuple[str, int]]:
+    """Return (id, sequence) of the actions that are none of another release."""
+    return [(each.id, each.sequence) for each in found if not each.unknown]
 
 
 class ForeignActions:

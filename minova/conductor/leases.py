@@ -50,9 +50,9 @@ class Leases:
 
     def sweep(self) -> None:
         """Take over actions whose lease has run out, and run their current step again."""
-        found = self._find(models.Action.lease_expires_at < utcnow())
+        found = self._find(models.Action.lease_expires_at < utcnow(), enough=foreign.BATCH)
         self._foreign.look_after(found, self._listening_since)
-        for action_id, sequence in foreign.some_known(found):
+        for action_id, sequence in foreign.known(found)[: foreign.BATCH]:
             # Not locked for long: leases have to be renewed meanwhile.
             with self._lock:
                 if not self._handed_over:
@@ -60,9 +60,11 @@ class Leases:
 
     def host_returned(self, host: str, held: Sequence[tuple[str, int]]) -> None:
         """Send a compute that has just started the orders that it was sent before and does not hold any more."""
-        waiting = foreign.some_known(self._find(models.Action.waits_for == host))
-        for action_id, sequence in set(waiting) - {(each[0], each[1]) for each in held}:
-            self._take_over(action_id, sequence, returned=True)
+        in_hand = {(each[0], each[1]) for each in held}
+        # All of them: what is left would wait for its lease.
+        for action_id, sequence in foreign.known(self._find(models.Action.waits_for == host)):
+            if (action_id, sequence) not in in_hand:
+                self._take_over(action_id, sequence, returned=True)
 
     def hand_over(self) -> None:
         """Let go of the actions whose steps are not done yet, so that another conductor does them at once.
@@ -77,9 +79,9 @@ class Leases:
                 self._database.write(self._hand_over, left)
 
     @persistent
-    def _find(self, condition: ColumnElement[bool]) -> list[foreign.Found]:
+    def _find(self, condition: ColumnElement[bool], *, enough: int | None = None) -> list[foreign.Found]:
         with self._database.read() as session:
-            return foreign.open_actions(session, condition, enough=foreign.BATCH)
+            return foreign.open_actions(session, condition, enough=enough)
 
     def _take_over(self, action_id: str, sequence: int, *, returned: bool = False) -> None:
         """Take over one action; whatever is wrong with it does not keep others from being taken over."""

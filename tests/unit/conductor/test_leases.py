@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy.orm import Session
 
+from minova.conductor import foreign
 from minova.conductor.engine import Engine
 from minova.conductor.leases import Leases
 from minova.conductor.tasks import Task
@@ -221,3 +222,13 @@ def test_returned_host_is_sent_what_it_does_not_hold(
     assert engine.carried == [action.id]
     assert (row(rig, action).attempt, rig.instance.vm_state) == (2, VmState.ACTIVE)
     assert row(rig, action).instance_uuid == INSTANCE
+
+
+def test_returned_host_is_sent_more_than_one_sweep_is_for(
+    rig: Rig, leases: Leases, engine: FakeEngine, action: models.Action, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "BATCH", 1)
+    rig.database.write(lambda session: session.add(an_instance("other-uuid", host="host1")))
+    other = rig.begin(Verb.STOP, instance="other-uuid")
+    leases.host_returned("host1", [])
+    assert engine.carried == [action.id, other.id]
