@@ -48,6 +48,9 @@ LOG = logging.getLogger(__name__)
 _PAUSE = 0.05
 """Seconds between two batches, in which others write: at SQLite's lock, who waits only looks again now and then."""
 
+_LONGEST_RUN = 300.0
+"""Seconds after which a run begins no other batch: one that took as long as it likes would pass for a hang."""
+
 _BATCHES = 10
 """How many batches are looked for at a time."""
 
@@ -74,7 +77,7 @@ class Retention:
         """Purge what is older than it has to be kept; what is left when the next run is due is left to that."""
         days: int = self._conf.conductor.retention_days
         if days:
-            self.purge(days, patience=self._conf.conductor.purge_interval)
+            self.purge(days, patience=min(self._conf.conductor.purge_interval, _LONGEST_RUN))
 
     def purge(self, days: int, patience: float = inf) -> Counter[str]:
         """Purge what ended more than so many days ago; return how many rows of which tables went.

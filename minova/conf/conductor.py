@@ -60,7 +60,8 @@ OPTS: list[cfg.Opt] = [
         default=3600,
         min=1,
         max=86400,
-        help="Seconds between two purges of one conductor, read when it starts.",
+        help="Seconds between two purges of one conductor, read when it starts. A purge takes up to five minutes, and "
+        "leaves the rest to the next: if more than that comes together, have them more often.",
     ),
     cfg.IntOpt(
         "purge_batch_size",

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import count
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from minova.conductor import reconcile, retention
 from minova.conductor.retention import Retention
 from minova.db import models
 from minova.objects import utcnow
+from minova.service import Service
 from minova.states import OPEN_MIGRATION, ActionStatus, MigrationStatus, MigrationType, Verb, VmState
 from tests.unit.conductor.rig import INSTANCE, Rig
 
@@ -230,3 +233,16 @@ def test_nothing_is_purged_without_a_limit(rig: Rig, retained: Retention) -> Non
     retained.run()
     with rig.database.read() as session:
         assert session.scalar(select(func.count()).select_from(models.Action)) == 1
+
+
+def test_long_run_ends_before_it_passes_for_a_hang(
+    rig: Rig, retained: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_move(rig, [(LIVE, "completed", "host1", "host2", 200 - number) for number in range(40)], "host2")
+    looks = count(step=60)
+    monkeypatch.setattr(retention, "time", SimpleNamespace(monotonic=lambda: next(looks)))
+    retained.run()
+    assert 1 < len(moves_left(rig)) < 40
+    assert next(looks) < Service.PATIENCE
+    retained.purge(DAYS)
+    assert len(moves_left(rig)) == 1
