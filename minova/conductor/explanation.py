@@ -130,7 +130,7 @@ def _next_attempt(case: Case, action: ExplainedAction, task: Task) -> str:
     if over:
         return f"{again} {_at_the_sweep(case, action)}: it takes the action over"
     held = _held(case, action)
-    if held is not None and not held.done:
+    if held is not None and not held.done and not _is_older(held, task):
         return f"none is due: {host} has the order in hand, and renews the lease"
     return f"{again} {_at_the_sweep(case, action)}, unless {_unless(case, action, task, held)}"
 
@@ -151,6 +151,8 @@ def _at_the_sweep(case: Case, action: ExplainedAction) -> str:
 def _unless(case: Case, action: ExplainedAction, task: Task, held: HeldOrder | None) -> str:
     """Return what keeps the next attempt away."""
     host, word = action.waits_for, case.word(action.waits_for)
+    if held is not None and _is_older(held, task):
+        return f"{host} renews it: it has only an older order, so the newer is still on its way, or lost"
     if held is not None:
         return f"a conductor takes the outcome before: {host} has done it, and tells again and again"
     if task.current is not None and task.current.kind is Kind.CALL:
@@ -161,9 +163,16 @@ def _unless(case: Case, action: ExplainedAction, task: Task, held: HeldOrder | N
 
 
 def _held(case: Case, action: ExplainedAction) -> HeldOrder | None:
+    """Return the newest order for the step that its host holds."""
     word = case.word(action.waits_for)
     orders = word.report.orders if word is not None and word.report is not None else ()
-    return next((each for each in orders if (each.action_id, each.step) == (action.id, action.step)), None)
+    its = [each for each in orders if (each.action_id, each.step) == (action.id, action.step)]
+    return max(its, key=lambda each: each.sequence, default=None)
+
+
+def _is_older(held: HeldOrder, task: Task) -> bool:
+    """Return whether an order is of an attempt before: nothing that a host says of it counts any more."""
+    return held.sequence < task.action.sequence
 
 
 # What follows.

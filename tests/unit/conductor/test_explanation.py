@@ -30,8 +30,8 @@ def word(host: str, state: HostState | None = UP, report: GuestReport | None = N
     return HostWord(host=host, state=state, last_seen_at=after(-35), said="", report=report)
 
 
-def holding(action_id: str, step: str, *, done: bool = False) -> GuestReport:
-    order = HeldOrder(action_id=action_id, step=step, sequence=1, received_at=after(-3), done=done)
+def holding(action_id: str, step: str, *, sequence: int = 1, done: bool = False) -> GuestReport:
+    order = HeldOrder(action_id=action_id, step=step, sequence=sequence, received_at=after(-3), done=done)
     return GuestReport(guest=a_guest(), orders=(order,))
 
 
@@ -150,8 +150,22 @@ def test_next_attempt(
     ],
 )  # fmt: skip
 def test_next_attempt_of_what_is_in_hand(stop: Told, held: str, done: bool, lease: float, attempt: str) -> None:
-    report = holding(stop.action.id, held, done=done)
+    report = holding(stop.action.id, held, sequence=stop.task.action.sequence, done=done)
     assert stop.by(word("host1", report=report), lease=lease).next_attempt == attempt
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_order_of_an_attempt_before_renews_nothing(rig: Rig, stop: Told, done: bool) -> None:
+    before = stop.task.action.sequence
+    rig.change(models.Action, stop.action.id, sequence=before + 1)
+    older = holding(stop.action.id, "power_off", sequence=before, done=done)
+    assert stop.by(word("host1", report=older)).next_attempt == (
+        f"attempt 2 {LIVES}, unless host1 renews it: it has only an older order, so the newer is still on its way, "
+        "or lost"
+    )
+    newer = holding(stop.action.id, "power_off", sequence=before + 1)
+    both = replace(older, orders=older.orders + newer.orders)
+    assert stop.by(word("host1", report=both)).next_attempt.startswith("none is due")
 
 
 def test_order_of_another_action_is_not_this_one(stop: Told) -> None:
