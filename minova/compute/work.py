@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from minova import failpoints
@@ -19,6 +19,9 @@ LOG = logging.getLogger(__name__)
 
 _REMEMBERED_ACTIONS = 10_000
 _MIGRATION_THREADS = 256
+
+_CLOCKS_DIFFER = timedelta(seconds=5)
+"""How far ahead a conductor's clock may be and be believed."""
 
 
 class Detached(Exception):
@@ -142,7 +145,7 @@ class WorkQueue:
         :meth:`orders` does, without what comes in just after.
         """
         with self._lock:
-            self._void_before = sent_before or self._void_before
+            self._void_before = _not_ahead(sent_before) if sent_before else self._void_before
             for job in [job for queue in self._queues.values() for job in queue]:
                 if (sent_before is None or self.is_void(job.order)) and job.let_go():
                     LOG.info("Order %s of action %s is let go of", job.order.step, job.order.action_id)
@@ -319,6 +322,16 @@ class WorkQueue:
             queue.remove(job)
             if not queue:
                 del self._queues[job.order.instance_uuid]
+
+
+def _not_ahead(decided_at: datetime) -> datetime:
+    """Return when a conductor decided; if its clock is far ahead, by ours, or what others send is void for as long."""
+    now = utcnow()
+    ahead = decided_at - now
+    if ahead <= _CLOCKS_DIFFER:
+        return decided_at
+    LOG.warning("The clock of a conductor is %d s ahead of this host's: have NTP set both", ahead.total_seconds())
+    return now
 
 
 def _held(job: Job) -> HeldOrder:

@@ -277,6 +277,25 @@ def test_order_that_was_sent_before_the_host_was_heard_again_is_void_whenever_it
     assert [outcome.order.action_id for outcome in delivered.wait(1)] == ["sent again"]
 
 
+def test_conductor_whose_clock_is_ahead_does_not_make_void_what_others_send(
+    conf: cfg.ConfigOpts,
+    queue: WorkQueue,
+    delivered: Delivered,
+    lease: HostLease,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run_out(conf, clock)
+    queue.submit(an_order("came before", sent=1), done)
+    queue.let_go(utcnow() + timedelta(hours=1))
+    assert queue.orders() == []
+    lease.renew(lease.now())
+    queue.resume()
+    queue.submit(an_order("of another conductor"), done)
+    assert [outcome.order.action_id for outcome in delivered.wait(1)] == ["of another conductor"]
+    assert "The clock of a conductor is 3" in caplog.text
+
+
 @pytest.mark.parametrize("sequence", [1, 2])
 def test_order_that_is_no_newer_than_the_newest_is_dropped(
     queue: WorkQueue, delivered: Delivered, sequence: int
