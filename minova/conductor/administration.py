@@ -3,7 +3,7 @@
 import logging
 from datetime import timedelta
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, null, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from minova.conductor import faults, notices
@@ -25,7 +25,16 @@ from minova.db.session import Database, LostRace
 from minova.exception import HostEvacuating, InstanceBusy, InvalidInput, MinovaError
 from minova.notifications.payloads import ServiceChange
 from minova.objects import Fault, utcnow
-from minova.states import OPEN_MIGRATION, OPERATIONS, ActionStatus, MigrationStatus, MigrationType, Verb, VmState
+from minova.states import (
+    OPEN_MIGRATION,
+    OPERATIONS,
+    ActionStatus,
+    MigrationStatus,
+    MigrationType,
+    PowerState,
+    Verb,
+    VmState,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -172,18 +181,20 @@ def _require_no_evacuation(session: Session, host: str) -> None:
 
     :raises HostEvacuating: one is.
     """
-    row, doubt = models.Migration, aliased(models.Migration)
-    of_the_same = and_(doubt.instance_uuid == row.instance_uuid, doubt.unclear_since.is_not(None))
-    query = select(row.action_id, row.source_host, doubt.unclear_hosts).outerjoin(doubt, of_the_same)
+    row, doubt, instance = models.Migration, aliased(models.Migration), models.Instance
+    # A host that was off needed not be heard, and may have what no other has.
+    open_or_lost = or_(doubt.unclear_since.is_not(None), instance.power_state == PowerState.NOSTATE)
+    of_the_same = and_(doubt.instance_uuid == row.instance_uuid, doubt.unclear_hosts.is_not(null()), open_or_lost)
+    query = select(row.action_id).join(instance, instance.uuid == row.instance_uuid).outerjoin(doubt, of_the_same)
     evacuations = query.where(
         row.migration_type == MigrationType.EVACUATION,
         # One that only a newer release knows may be open.
         row.status.not_in(frozenset(MigrationStatus) - OPEN_MIGRATION),
         or_(row.source_host == host, doubt.source_host == host, doubt.dest_host == host),
     )
-    for action, source, unclear in session.execute(evacuations):
-        if host in (source, *(unclear or ())):
-            raise HostEvacuating(host=host, action=action)
+    action = session.scalars(evacuations).first()
+    if action is not None:
+        raise HostEvacuating(host=host, action=action)
 
 
 def _swap_state(session: Session, row: models.Instance, state: VmState) -> bool:

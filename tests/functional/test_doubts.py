@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from minova.exception import HostAlive
+from minova.exception import HostAlive, HostEvacuating
 from minova.exception_moves import PlaceUnclear
 from minova.objects import Action
 from minova.states import ActionStatus, MigrationStatus, PowerState, VmState
@@ -261,6 +261,29 @@ def test_instance_whose_hosts_are_both_fenced_is_evacuated_and_neither_copy_surv
     for host in ("host1", "host2"):
         lab.return_host(host)
         lab.report(host)
+    assert hosts_of(lab, doubtful.instance_uuid) == ["host3"]
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_host_that_may_have_the_guest_stays_fenced_while_that_is_made_anew(
+    lab: Lab, doubtful: Action, gate: Callable[[str], Gate], heard: bool
+) -> None:
+    arrive(lab, doubtful)
+    fence(lab, "host2")
+    if heard:
+        lab.return_host("host1")
+        hear(lab, doubtful)
+        lab.kill_host("host1")
+    fence(lab, "host1")
+    spawn = gate("spawn")
+    action = evacuate(lab)
+    with refused(lab, HostEvacuating, f"a guest of host host2 is being made anew elsewhere (action {action.id})"):
+        fence(lab, "host2", False)
+    spawn.open()
+    lab.succeed(action)
+    fence(lab, "host2", False)
+    lab.return_host("host2")
+    lab.report("host2")
     assert hosts_of(lab, doubtful.instance_uuid) == ["host3"]
 
 
