@@ -255,7 +255,7 @@ def test_compute_that_is_stopped_before_it_began_does_nothing(
     conductor._server.stop()
     conductor._server.wait()
     compute = lab.cluster.add_compute("host1", wait=False)
-    wait_until(compute._orders, "the order at the compute")
+    wait_until(compute._work.orders, "the order at the compute")
     lab.stop_compute("host1")
     assert calls == []
     lab.set("rpc", quick_timeout=10.0)
