@@ -1,6 +1,7 @@
 """Finding what is wrong with a configuration, and saying it in one line that holds no secret."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -102,12 +103,20 @@ def _check_value(file: Path, section: str, option: cfg.Opt, name: str, texts: li
         if "$" in text:
             continue
         try:
-            is_missing = option.type(text) is None and option.default is not None
+            is_missing = _finite(option.type(text)) is None and option.default is not None
         except ValueError as error:
             mistake = f"{name} is not valid" if option.secret else f"{name} = {text}: {_why(option, error)}"
             _refuse(file, section, mistake)
         if is_missing:
             _refuse(file, section, f"{name} has no value")
+
+
+def _finite(value: Any) -> Any:
+    """Return a value that is no number, or one that is there. :raises ValueError:"""
+    # Bounds do not keep out what compares with nothing.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a finite number expected")
+    return value
 
 
 def _why(option: cfg.Opt, error: ValueError) -> str:
@@ -117,7 +126,7 @@ def _why(option: cfg.Opt, error: ValueError) -> str:
 
 def _value(values: Any, section: str, name: str) -> Any:
     try:
-        return values[name]
+        return _finite(values[name])
     except (cfg.Error, ValueError) as error:
         # Before the reason, oslo.config names the place in a way that only its developers can read.
         reason = str(error).rpartition("is not valid: ")[2]

@@ -149,6 +149,8 @@ def test_second_load_starts_anew(conf: cfg.ConfigOpts, write: Write) -> None:
             "[DEFAULT] report-interval: no such option; did you mean report_interval?",
         ),
         (["[embedded]", "hosts = many"], "[embedded] hosts = many: integer value expected"),
+        (["[conductor]", "sweep_interval = nan"], "[conductor] sweep_interval = nan: a finite number expected"),
+        (["[scheduler]", "ram_weight_multiplier = -inf"], "[scheduler] ram_weight_multiplier = -inf: a finite number"),
         (["[embedded]", "hosts ="], "[embedded] hosts has no value"),
         (["[embedded]", "hosts = 0"], "[embedded] hosts = 0: Should be greater than or equal to 1"),
         (["[embedded]", "hosts = 101"], "[embedded] hosts = 101: Should be less than or equal to 100"),
@@ -205,6 +207,11 @@ def test_down_time_must_be_longer_than_the_interval(conf: cfg.ConfigOpts, write:
 def test_down_time_against_a_default(conf: cfg.ConfigOpts, write: Write) -> None:
     file = write("[DEFAULT]", "report_interval = 61")
     assert refusal(conf, file).startswith(f"{file}: [DEFAULT] service_down_time = 60 must be larger")
+
+
+def test_number_from_the_environment_is_finite(conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OS_CONDUCTOR__SWEEP_INTERVAL", "nan")
+    assert refusal(conf) == "[conductor] sweep_interval: a finite number expected"
 
 
 @pytest.mark.parametrize("place", ["folder", "some/folder", "~/folder"])
@@ -309,8 +316,14 @@ def test_reload_keeps_what_the_command_line_said(conf: cfg.ConfigOpts, write: Wr
 
 @pytest.mark.parametrize(
     "mistake",
-    [["hosts = 1000"], ["hots = 3"], ["nonsense"], ["hosts = 3", "[DEFAULT]", "report_interval = 60"]],
-    ids=["value", "option", "line", "together"],
+    [
+        ["hosts = 1000"],
+        ["[conductor]", "sweep_interval = nan"],
+        ["hots = 3"],
+        ["nonsense"],
+        ["hosts = 3", "[DEFAULT]", "report_interval = 60"],
+    ],
+    ids=["value", "no number", "option", "line", "together"],
 )
 def test_reload_of_a_mistake_changes_nothing(conf: cfg.ConfigOpts, write: Write, mistake: list[str]) -> None:
     file = write("[embedded]", "hosts = 3", "[fake]", "vcpus = 3")
