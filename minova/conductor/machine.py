@@ -73,9 +73,11 @@ class Machine:
         """
         action = self._new_action(action_id, ctxt, verb, row, args)
         task = TASKS[verb](self._services, action, convert.instance(row))
-        self._check_state(session, verb, row)
+        self._check_free(session, row)
         if not OPERATIONS[verb].in_doubt:
+            # First, for what its state allows is refused as well.
             doubts.require_none(session, verb, row, self._services.conf.service_down_time)
+        self._check_state(verb, row)
         task.check(session)
         self._occupy(session, verb, row)
         session.add(action)
@@ -163,12 +165,14 @@ class Machine:
             submitted_at=now,
         )
 
-    def _check_state(self, session: Session, verb: Verb, row: models.Instance) -> None:
+    def _check_free(self, session: Session, row: models.Instance) -> None:
         if row.task_state is not None:
             running = open_action(session, row.uuid)
             raise InstanceBusy(
                 instance=row.name, task_state=row.task_state, action=running.id if running else "unknown"
             )
+
+    def _check_state(self, verb: Verb, row: models.Instance) -> None:
         if row.vm_state not in OPERATIONS[verb].allowed:
             allowed = sorted(str(each) for each, operation in OPERATIONS.items() if row.vm_state in operation.allowed)
             raise InvalidState(instance=row.name, verb=verb, state=row.vm_state, allowed=allowed)

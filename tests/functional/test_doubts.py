@@ -84,6 +84,13 @@ def test_what_might_make_a_second_guest_is_refused_whatever_state_an_operator_se
             ask(lab)
 
 
+def test_doubt_is_told_before_what_the_state_does_not_allow(lab: Lab, doubtful: Action) -> None:
+    assert lab.instance().vm_state is VmState.ERROR
+    for verb, ask in REFUSED.items():
+        with refused(lab, PlaceUnclear, f"cannot {verb} instance vm: its last move"):
+            ask(lab)
+
+
 def test_refusal_and_fault_say_which_hosts_have_to_be_heard(lab: Lab, doubtful: Action) -> None:
     let_silence_grow(lab, "host1")
     let_silence_grow(lab, "host2")
