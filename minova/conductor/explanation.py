@@ -59,6 +59,18 @@ class Case:
         far = f"in {span(seconds)}" if seconds >= 0 else f"{span(-seconds)} ago"
         return f"{_clock(moment)} ({far})"
 
+    def off_from(self, host: str | None) -> datetime | None:
+        """Return from when on a host counts as off if nothing is heard of it until then; None: nobody says it is."""
+        word = self.word(host)
+        if word is None or word.state is not HostState.DOWN or word.last_seen_at is None:
+            return None
+        return word.last_seen_at + timedelta(seconds=self.conf.service_down_time)
+
+    def is_off(self, host: str | None) -> bool:
+        """Return whether a host is forced down, and was silent for as long as it takes to believe that."""
+        moment = self.off_from(host)
+        return moment is not None and moment < self.known.explained_at
+
     def word(self, host: str | None) -> HostWord | None:
         """Return what a host says."""
         return next((word for word in self.known.hosts if word.host == host), None)
@@ -72,6 +84,7 @@ class Case:
 def complete(case: Case) -> Explanation:
     """Return what is known, with what follows from it."""
     action, task = case.known.action, case.task
+    case = replace(case, unclear=tuple(host for host in case.unclear if not case.is_off(host)))
     if action is None or action.finished_at is not None:
         return replace(case.known, next=tuple(_at_rest(case)))
     if task is None:
@@ -136,10 +149,14 @@ def _next_attempt(case: Case, action: ExplainedAction, task: Task) -> str:
 
 
 def given_up_at(case: Case, host: str | None, heard_at: datetime, lease_expires_at: datetime) -> datetime:
-    """Return when a step is given up if nothing is heard of it; only what has no lease any more is looked at."""
+    """Return when a step is given up if nothing is heard of it: the first look after its time, one per lease."""
     if case.state(host) is HostState.DOWN:
         return lease_expires_at
-    return max(heard_at + case.patience, lease_expires_at)
+    deadline, look = heard_at + case.patience, max(lease_expires_at, case.known.explained_at)
+    if deadline <= look:
+        return max(deadline, lease_expires_at)
+    lease = timedelta(seconds=case.conf.conductor.lease)
+    return look + -((look - deadline) // lease) * lease
 
 
 def _at_the_sweep(case: Case, action: ExplainedAction) -> str:
@@ -301,8 +318,8 @@ def _by_report(case: Case, word: HostWord) -> str:
 def _in_doubt(case: Case) -> str:
     return (
         f"Nobody could tell where its last move has left the guest: reports of {', then of '.join(case.unclear)} tell. "
-        "Until then nothing but delete is allowed. A host that is off for certain is not waited for: "
-        "'service force-down HOST'."
+        "Until then no operation but delete is allowed, and reset-state does not change that. A host that is off for "
+        "certain is not waited for: 'service force-down HOST'."
     )
 
 
@@ -316,9 +333,8 @@ def _by_own_host(case: Case, word: HostWord) -> str:
         return ""
     guest = word.report.guest
     if guest is None:
-        if _is_lost(case) and known.vm_state == VmState.ERROR:
-            return ""
-        return f"With its next reports {host} turns it to error, for it has no such guest."
+        lost = f"With its next reports {host} turns it to error, for it has no such guest."
+        return lost if known.vm_state != VmState.ERROR else ""
     if guest.power_state != known.power_state:
         state = VM_STATE_OF_POWER[guest.power_state]
         return f"With its next reports {host} turns it to {state}, for its guest is {guest.power_state}."
@@ -335,27 +351,45 @@ def _in_error(case: Case, changes: bool) -> Iterator[str]:
     if case.fault is not None:
         when = f" at {case.at(case.fault.created_at)}" if case.fault.created_at else ""
         yield f"It is in error; its newest fault{when}: {case.fault.message}"
-    if not changes:
+    if changes:
+        return
+    word = case.word(case.known.host)
+    if word is not None and word.report is not None and word.report.guest is None and not word.report.trouble:
+        yield f"Nothing brings it out of error by itself: {word.host} has no guest of it, and rebuild makes one anew."
+    else:
         yield "Nothing brings it out of error by itself: look at its hosts, and then choose."
 
 
 def _to_be_done(case: Case) -> str:
-    known = case.known
+    known, host = case.known, case.known.host
     allowed = {verb for verb, operation in OPERATIONS.items() if known.vm_state in operation.allowed}
-    if case.unclear:
-        allowed = {verb for verb in allowed if OPERATIONS[verb].in_doubt}
-    elif known.host is None:
+    later = ""
+    if host is None:
         allowed &= {Verb.DELETE}
-    elif case.state(known.host) is HostState.UNKNOWN:
-        return (
-            f"Operations are refused until {known.host} reports; if it is off for certain, say so by "
-            f"'service force-down {known.host}', and evacuate the instance."
-        )
-    elif case.state(known.host) is HostState.DOWN:
+    elif case.state(host) is HostState.UNKNOWN:
+        return _once_it_is_known(case, host)
+    elif case.unclear:
+        allowed = {verb for verb in allowed if OPERATIONS[verb].in_doubt}
+    elif case.state(host) is HostState.DOWN:
         allowed &= {Verb.DELETE, Verb.EVACUATE}
+        moment = case.off_from(host)
+        if moment is not None and not case.is_off(host) and Verb.EVACUATE in allowed:
+            allowed -= {Verb.EVACUATE}
+            later = f"; evacuate from {_clock(moment)} on, unless {host} is heard before"
     else:
         allowed -= {Verb.EVACUATE}
-    return f"Allowed now: {', '.join(sorted(allowed)) or 'nothing'}."
+    return f"Allowed now: {', '.join(sorted(allowed)) or 'nothing'}{later}."
+
+
+def _once_it_is_known(case: Case, host: str) -> str:
+    """Return what there is to do about the instance's own host, of which nothing is heard."""
+    off = f"'service force-down {host}'"
+    if case.unclear:
+        return f"Allowed now: nothing; delete is once {host} reports, or after {off} if it is off for certain."
+    return (
+        f"Operations are refused until {host} reports; if it is off for certain, say so by {off}, and evacuate the "
+        "instance."
+    )
 
 
 def span(seconds: float) -> str:

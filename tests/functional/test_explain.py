@@ -19,6 +19,7 @@ from tests.fixtures.crashes import (
     row_of,
     wait_for_outcome,
 )
+from tests.fixtures.doubts import fence
 from tests.fixtures.gate import Gate
 from tests.fixtures.lab import Lab, wait_until
 from tests.fixtures.moves import converge, start_endless
@@ -93,7 +94,7 @@ def test_guest_that_is_gone_is_in_error_for_an_operator(lab: Lab) -> None:
     lab.report("host1")
     assert said(lab) == {"host1": "answers, has no such guest"}
     assert "host host1 reports no such guest" in told(lab)
-    assert "Nothing brings it out of error by itself" in told(lab)
+    assert "Nothing brings it out of error by itself: host1 has no guest of it, and rebuild makes one" in told(lab)
     assert "Allowed now: delete, hard-reboot, rebuild." in told(lab)
 
 
@@ -241,7 +242,11 @@ def test_move_of_which_nobody_could_tell_waits_for_its_hosts_to_be_heard(lab: La
     assert [word.state for word in found.hosts] == [HostState.UNKNOWN, HostState.UNKNOWN]
     assert "rollback_destination on host host2 was not done" in found.action.error
     assert "reports of host1, then of host2 tell" in told(lab)
+    assert "Allowed now: nothing; delete is once host1 reports, or after 'service force-down host1' if " in told(lab)
+    fence(lab, "host1")
+    assert "reports of host2 tell" in told(lab)
     assert "Allowed now: delete." in told(lab)
+    lab.api.set_service_forced_down(lab.ctxt, "host1", False)
     converge(lab)
     for host in ("host1", "host2"):
         lab.return_host(host)

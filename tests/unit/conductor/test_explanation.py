@@ -192,6 +192,14 @@ def test_step_of_a_fenced_host_is_given_up_with_its_lease(stop: Told) -> None:
     assert "until 12:00:10Z (in 10 s), it is given up" in stop.by(word("host1", DOWN)).next[-1]
 
 
+def test_step_is_given_up_at_the_first_look_after_its_time(rig: Rig, stop: Told) -> None:
+    rig.conf.set_override("lease", 60, "conductor")
+    for lease, heard, given_up in ((10, -5, 310), (10, -100, 250), (10, -295, 10), (-3, -100, 240), (-3, -301, -1)):
+        action = stop.by(word("host1"), lease=lease, heard=heard).action
+        assert action is not None
+        assert action.given_up_at == after(given_up)
+
+
 def test_step_with_others_before_and_after_it(preparing: Told) -> None:
     assert preparing.by(word("host2")).next == (
         "Once host2 has done prepare_destination, next are migrate, switch_host, finish_at_destination and complete, "
@@ -343,10 +351,45 @@ def test_instance_whose_last_move_ended_in_doubt(rig: Rig) -> None:
     told = at_rest(rig, words, unclear=["host1", "host2"], vm_state="error")
     assert (
         "Nobody could tell where its last move has left the guest: reports of host1, then of host2 tell. Until then "
-        "nothing but delete is allowed. A host that is off for certain is not waited for: 'service force-down HOST'."
+        "no operation but delete is allowed, and reset-state does not change that. A host that is off for certain is "
+        "not waited for: 'service force-down HOST'."
     ) in told
     assert told[-1] == "Allowed now: delete."
     assert not any("Nothing brings it out" in sentence for sentence in told)
+
+
+def off(host: str) -> HostWord:
+    return replace(word(host, DOWN), last_seen_at=after(-61))
+
+
+def test_host_that_is_off_is_not_waited_for_in_doubt(rig: Rig) -> None:
+    told = at_rest(rig, [off("host1"), word("host2", UNKNOWN)], unclear=["host1", "host2"], vm_state="error")
+    assert any("reports of host2 tell" in sentence for sentence in told)
+    assert told[-1] == "Allowed now: delete."
+    told = at_rest(rig, [word("host1", DOWN), word("host2", UNKNOWN)], unclear=["host1", "host2"], vm_state="error")
+    assert any("reports of host1, then of host2 tell" in sentence for sentence in told), "it may be alive"
+    told = at_rest(rig, [off("host1"), off("host2")], unclear=["host1", "host2"], vm_state="error")
+    assert told[-1] == "Allowed now: delete, evacuate."
+
+
+def test_delete_in_doubt_needs_its_host(rig: Rig) -> None:
+    words = [word("host1", UNKNOWN), word("host2", UNKNOWN)]
+    assert at_rest(rig, words, unclear=["host1", "host2"], vm_state="error")[-1] == (
+        "Allowed now: nothing; delete is once host1 reports, or after 'service force-down host1' if it is off for "
+        "certain."
+    )
+
+
+def test_guest_that_is_missed_turns_to_error_once(rig: Rig) -> None:
+    for changes in (IN_ERROR, LOST):
+        told = at_rest(rig, [word("host1", report=HAS_IT_NOT)], **changes)
+        assert not any("turns it to error" in sentence for sentence in told)
+        assert "Nothing brings it out of error by itself: host1 has no guest of it, and rebuild makes one anew." in told
+
+
+def test_host_that_was_just_forced_down_is_evacuated_later(rig: Rig) -> None:
+    told = at_rest(rig, [word("host1", DOWN)])[-1]
+    assert told == "Allowed now: delete; evacuate from 12:00:25Z on, unless host1 is heard before."
 
 
 def test_instance_that_was_deleted(rig: Rig) -> None:
@@ -359,7 +402,6 @@ def test_instance_that_was_deleted(rig: Rig) -> None:
         (UP, {"vm_state": "stopped"}, "Allowed now: delete, hard-reboot, migrate, rebuild, start."),
         (UP, {"vm_state": "of-tomorrow"}, "Allowed now: nothing."),
         (UP, {"vm_state": "error", "host": None}, "Allowed now: delete."),
-        (DOWN, {}, "Allowed now: delete, evacuate."),
         (UNKNOWN, {}, "Operations are refused until host1 reports; if it is off for certain, say so by "
          "'service force-down host1', and evacuate the instance."),
     ],
