@@ -51,13 +51,23 @@ def _from_now(item: Explanation, moment: datetime) -> str:
 
 def _owner(item: Explanation) -> Cell:
     action = item.action
-    if action is None or action.owner_seen_at is None:
-        return optional(action.owner if action is not None else None)
-    return Cell(action.owner, f"{action.owner} (its service was heard {_from_now(item, action.owner_seen_at)})")
+    if action is None or action.finished_at is not None:
+        return optional(None)
+    if action.any_conductor:
+        return Cell(action.owner, f"{action.owner}; any conductor takes the report")
+    if action.owner_seen_at is None:
+        return optional(action.owner)
+    # All processes of a conductor are one service: that one of them lives says nothing of this one.
+    host, heard = action.owner.rpartition("/")[0], _from_now(item, action.owner_seen_at)
+    return Cell(action.owner, f"{action.owner} (of {host} some process was heard {heard})")
 
 
 def _step(action: ExplainedAction) -> Cell:
     return Cell(action.step, f"{action.step} (undoes {action.undoes})" if action.undoes else action.step)
+
+
+def _sentence(text: str) -> Cell:
+    return Cell(text or None, _lines([text] if text else []))
 
 
 def _hosts(item: Explanation) -> Cell:
@@ -80,7 +90,7 @@ EXPLANATION: Columns[Explanation] = {
     "action": _of(lambda action: action.verb),
     "action_id": _of(lambda action: action.id),
     "status": _of(lambda action: action.status),
-    "error": _of(lambda action: optional(action.error)),
+    "error": _of(lambda action: _sentence(action.error)),
     "submitted": _moment("submitted_at"),
     "finished": _moment("finished_at"),
     "cancel_requested": _of(lambda action: flag(action.cancel_requested)),
@@ -89,13 +99,11 @@ EXPLANATION: Columns[Explanation] = {
     "waits_for": _of(lambda action: optional(action.waits_for)),
     "attempt": _of(lambda action: action.attempt),
     "attempt_since": _running("attempted_at"),
-    "last_heard": _running("heard_at"),
+    "patience_since": _running("heard_at"),
     "given_up": _running("given_up_at"),
     "owner": _owner,
     "lease_until": _running("lease_expires_at"),
-    "next_attempt": lambda item: Cell(
-        item.next_attempt or None, _lines([item.next_attempt] if item.next_attempt else [])
-    ),
+    "next_attempt": lambda item: _sentence(item.next_attempt),
     "hosts": _hosts,
     "next": lambda item: Cell(list(item.next), _lines(item.next)),
 }

@@ -16,6 +16,7 @@ from minova.conductor.explanation import Case, complete, given_up_at, say
 from minova.conductor.machine import Machine
 from minova.conductor.reconcile import left_behind, moved_strangely
 from minova.conductor.tasks import Services, Task
+from minova.conductor.tasks.step import Kind
 from minova.context import RequestContext, working_for
 from minova.db import convert, models
 from minova.db.queries import COMPUTE, CONDUCTOR, instance_as_written
@@ -184,6 +185,7 @@ def _explained(session: Session, case: Case, row: Row[Any] | None) -> ExplainedA
         since=since,
         attempted_at=attempted_at,
         owner_seen_at=_seen_at(session, row.owner),
+        any_conductor=running is not None and running.kind is Kind.ORDER,
         given_up_at=given_up_at(case, row.waits_for, row.heard_at, row.lease_expires_at),
     )
 

@@ -20,13 +20,15 @@ class ExplainedAction:
     :ivar waits_for: the host that has to do it.
     :ivar since: when the step was begun.
     :ivar attempted_at: when the attempt was begun that is in work.
-    :ivar owner: the conductor's process that works on it or did last; ``owner_seen_at``: when its service was heard.
+    :ivar owner: the conductor's process that works on it or did last; ``owner_seen_at``: when its service was heard,
+        which may be another process of it.
+    :ivar any_conductor: the outcome of the step is reported, to any conductor: the owner is not needed for it.
     :ivar lease_expires_at: until when it is the owner's, unless that is renewed.
-    :ivar heard_at: when it was last heard that the step is being worked on.
+    :ivar heard_at: from when on patience counts: the step's begin, or when it was heard that it is being worked on.
     :ivar given_up_at: when the step will be given up, if nothing is heard of it until then.
     """
 
-    VERSION: ClassVar[str] = "1.0"
+    VERSION: ClassVar[str] = "1.1"
     id: str
     verb: str
     status: str
@@ -45,6 +47,7 @@ class ExplainedAction:
     error: str
     submitted_at: Moment
     finished_at: Moment | None
+    any_conductor: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

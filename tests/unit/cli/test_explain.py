@@ -38,7 +38,8 @@ def test_action_that_runs(manage: Manage) -> None:
     assert shown["attempt_since"] == ["2024-02-29T12:00:50Z (10 s ago)"]
     assert shown["lease_until"] == ["2024-02-29T12:01:05Z (in 5 s)"]
     assert shown["given_up"] == ["2024-02-29T12:05:10Z (in 250 s)"]
-    assert shown["owner"] == ["control1/1234 (its service was heard 2 s ago)"]
+    assert shown["owner"] == ["control1/1234 (of control1 some process was heard 2 s ago)"]
+    assert shown["patience_since"] == ["2024-02-29T12:00:11Z (49 s ago)"]
     assert shown["next_attempt"] == ["none while host2 is silent"]
     assert shown["hosts"] == ["host1: running", "host2: silent: last heard 60 s ago"]
     assert shown["next"] == ["First this.", "Then that."]
@@ -54,7 +55,7 @@ def test_what_means_nothing_at_rest_is_not_in_the_table(manage: Manage, at_rest:
     manage.conductor.answers["explain_instance"] = at_rest
     shown = table(manage)
     assert shown["finished"] == ["2024-02-29T12:00:30Z (30 s ago)"]
-    gone = {"task", "waits_for", "attempt_since", "last_heard", "given_up", "lease_until", "next_attempt"}
+    gone = {"task", "waits_for", "attempt_since", "patience_since", "given_up", "owner", "lease_until", "next_attempt"}
     assert not gone & shown.keys()
     assert table(manage, "-c", "task", "-c", "given_up")["given_up"] == ["-"]
 
@@ -67,6 +68,20 @@ def test_instance_on_which_nothing_ever_ran(manage: Manage) -> None:
 def test_long_sentence_is_broken(manage: Manage) -> None:
     manage.conductor.answers["explain_instance"] = replace(EXPLANATION, next=("word " * 30,))
     assert len(table(manage)["next"]) == 2
+
+
+def test_long_error_is_broken(manage: Manage, at_rest: Explanation) -> None:
+    assert at_rest.action is not None
+    failed = replace(at_rest.action, error="word " * 30)
+    manage.conductor.answers["explain_instance"] = replace(at_rest, action=failed)
+    assert len(table(manage)["error"]) == 2
+
+
+def test_report_that_any_conductor_takes(manage: Manage) -> None:
+    assert EXPLANATION.action is not None
+    ordered = replace(EXPLANATION.action, any_conductor=True)
+    manage.conductor.answers["explain_instance"] = replace(EXPLANATION, action=ordered)
+    assert table(manage)["owner"] == ["control1/1234; any conductor takes the report"]
 
 
 def test_json_is_structured_and_has_every_field(manage: Manage, at_rest: Explanation) -> None:

@@ -146,6 +146,19 @@ def test_owner_is_looked_up_among_the_conductors(
     assert (after.owner, after.owner_seen_at) == ("here/1", seen)
 
 
+def test_report_is_taken_by_any_conductor_and_an_answer_by_the_owner(
+    rig: Rig, explain: Callable[[], Explanation]
+) -> None:
+    action = rig.begin(Verb.LIVE_MIGRATE, options={}, destination="host2")
+    asking = explain().action
+    rig.succeed(action)
+    ordered = explain().action
+    assert asking is not None
+    assert ordered is not None
+    assert (asking.step, asking.any_conductor) == ("check_source", False)
+    assert (ordered.step, ordered.any_conductor) == ("prepare_destination", True)
+
+
 def test_host_of_which_nobody_knows(rig: Rig, explain: Callable[[], Explanation], computes: Computes) -> None:
     rig.change(models.Instance, INSTANCE, host="host9")
     [word] = explain().hosts
