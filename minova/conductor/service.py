@@ -1,5 +1,6 @@
 """minova-conductor as a service: everything it consists of, put together."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ from minova.rpc.server import get_server
 from minova.rpc.versions import Pins
 from minova.scheduler.scheduler import Scheduler
 from minova.service import RENEWALS_PER_LEASE, Master, Service
+
+LOG = logging.getLogger(__name__)
 
 
 class ConductorService(Service):
@@ -120,7 +123,9 @@ class ConductorService(Service):
 
     def hand_over(self) -> None:
         """Let other conductors have the steps in work: whoever is later with one is not listened to."""
+        left = len(self.engine.active_actions())
         self.leases.hand_over()
+        LOG.info("Conductor %s stops: %d of its actions handed over", self.engine.owner, left)
 
     def drain(self) -> None:
         """Finish the steps in work, which may wait for an answer; other conductors need not wait for that."""
@@ -134,6 +139,7 @@ class ConductorService(Service):
         """Send the notifications that are left, and close the database."""
         self._notifier.stop()
         self._database.close()
+        LOG.info("Conductor %s has stopped", self.engine.owner)
 
     def reset(self) -> None:
         """Resolve the pins again."""

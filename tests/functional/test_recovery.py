@@ -206,8 +206,9 @@ def test_live_migration_does_not_notice_the_death_of_a_conductor(lab: Lab) -> No
 
 
 def test_conductor_that_is_stopped_hands_over_at_once(
-    conf: cfg.ConfigOpts, make_lab: Callable[..., Lab], gate: Callable[[str], Gate]
+    conf: cfg.ConfigOpts, make_lab: Callable[..., Lab], gate: Callable[[str], Gate], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "minova.conductor.service")
     conf.set_override("lease", NEVER, "conductor")
     lab = make_lab("host1", "host2")
     converge(lab)
@@ -230,6 +231,8 @@ def test_conductor_that_is_stopped_hands_over_at_once(
     assert takeover.step == "check_source"
     asked = [each for each in lab.api.list_action_events(lab.ctxt, action.id) if each.hop is Hop.CALL]
     assert [each.service for each in asked] == [second.engine.name]
+    assert f"Conductor {first.engine.owner} stops: 1 of its actions handed over" in caplog.messages
+    assert f"Conductor {first.engine.owner} has stopped" in caplog.messages
 
 
 def test_what_a_conductor_that_stops_still_takes_is_handed_over_too(
