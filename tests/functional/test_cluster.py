@@ -67,6 +67,12 @@ class Run:
         command = [program, "--config-file", conf, *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
 
+    def daemons(self, program: str) -> dict[int, psutil.Process]:
+        """Return the masters of daemons, by their processes' numbers: what is started, and started again."""
+        starters = [each for each in self.members() if "tools.cluster.respawn" in each.cmdline()]
+        masters = [child for each in starters if program in each.cmdline() for child in each.children()]
+        return {each.pid: each for each in masters}
+
     def members(self) -> list[psutil.Process]:
         return [each for each in psutil.process_iter() if processes._belongs(each, self.folder)]
 
@@ -132,6 +138,44 @@ def test_cluster_runs_instances_and_stops_without_a_trace(cluster: Cluster) -> N
     assert run.end() == 0
     assert run.members() == []
     assert (run.folder / "secret").read_text() not in run.said
+
+
+def test_daemon_that_is_killed_is_started_again(cluster: Cluster) -> None:
+    run = cluster("--database=sqlite")
+    run.wait_until_up()
+    run.manage("instance", "boot", "web", "--vcpus", "1", "--memory", "64", "--disk", "1")
+    for program in ("minova-compute", "minova-conductor"):
+        before = run.daemons(program)
+        assert before
+        for master in before.values():
+            master.kill()
+        wait_until(
+            lambda program=program, before=before: len(set(run.daemons(program)) - set(before)) == len(before),
+            f"{program}s started again",
+            PATIENCE,
+        )
+    run.manage("instance", "stop", "web")
+    assert run.manage("instance", "list", "-f", "value", "-c", "state").split() == ["stopped"]
+    assert run.process.poll() is None, run.said
+    run.process.send_signal(signal.SIGTERM)
+    assert run.end() == 0
+    assert run.members() == []
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 3", 3), ("exit 0", 0)])
+def test_daemon_that_ends_by_itself_is_not_started_again(script: str, status: int) -> None:
+    command = [sys.executable, "-m", "tools.cluster.respawn", "sh", "-c", script]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == status
+
+
+def test_daemon_that_is_told_to_stop_is_not_started_again() -> None:
+    script = "trap 'kill $!; exit 5' TERM; sleep 60 & echo up; wait"
+    command = [sys.executable, "-m", "tools.cluster.respawn", "sh", "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as respawner:
+        assert respawner.stdout is not None
+        assert respawner.stdout.readline() == b"up\n"
+        respawner.terminate()
+        assert respawner.wait(PATIENCE) == 5
 
 
 def test_cluster_that_was_killed_is_cleaned_up_by_the_next(cluster: Cluster) -> None:
