@@ -68,8 +68,7 @@ class Case:
 
     def is_off(self, host: str | None) -> bool:
         """Return whether a host is forced down, and was silent for as long as it takes to believe that."""
-        moment = self.off_from(host)
-        return moment is not None and moment < self.known.explained_at
+        return (moment := self.off_from(host)) is not None and moment < self.known.explained_at
 
     def word(self, host: str | None) -> HostWord | None:
         """Return what a host says."""
@@ -306,9 +305,7 @@ def _by_report(case: Case, word: HostWord) -> str:
         return _by_own_host(case, word)
     if word.host in case.stale and (word.report is None or word.report.guest is not None):
         return f"When {word.host} reports, it is told to destroy its copy of the guest, if it has one."
-    if word.report is None or word.report.guest is None:
-        return ""
-    if case.unclear:
+    if word.report is None or word.report.guest is None or case.unclear:
         return ""
     if _is_lost(case) and case.known.task_state is None:
         return f"With its next reports {word.host} becomes the instance's host, for it has the guest."
@@ -351,13 +348,12 @@ def _in_error(case: Case, changes: bool) -> Iterator[str]:
     if case.fault is not None:
         when = f" at {case.at(case.fault.created_at)}" if case.fault.created_at else ""
         yield f"It is in error; its newest fault{when}: {case.fault.message}"
-    if changes:
-        return
-    word = case.word(case.known.host)
-    if word is not None and word.report is not None and word.report.guest is None and not word.report.trouble:
-        yield f"Nothing brings it out of error by itself: {word.host} has no guest of it, and rebuild makes one anew."
-    else:
-        yield "Nothing brings it out of error by itself: look at its hosts, and then choose."
+    if not changes:
+        report = word.report if (word := case.word(case.known.host)) else None
+        missed = report is not None and report.guest is None and not report.trouble
+        rebuilt = f"{case.known.host} has no guest of it, and rebuild makes one anew"
+        then = rebuilt if missed else "look at its hosts, and then choose"
+        yield f"Nothing brings it out of error by itself: {then}."
 
 
 def _to_be_done(case: Case) -> str:
