@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -57,6 +58,9 @@ _worker: _Worker
 
 def _begin(services: Services) -> None:
     global _worker
+    # Ctrl-C reaches all processes, and it is for the first to see to the end of the others.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     _worker = _Worker(services)
     # At the end of this process, which is a child of the one that may stop the services.
     Finalize(None, _worker.close, exitpriority=100)
