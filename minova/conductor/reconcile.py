@@ -110,8 +110,8 @@ class Reconciler:
                 turns = []
         elif guest is not None and not turns and not self._adopt(session, row, guest, host):
             return
-        elif guest is None and not turns and row.host != host and not is_lost(row):
-            # Its own host was off, and was not waited for: if that has it after all, this is news.
+        elif guest is None and not turns and row.host != host and row.vm_state is VmState.ERROR and not is_lost(row):
+            # Its own host has not shown it, being off: if that has it after all, this is news.
             _swap(session, row, f"host {host} has it not, and host {row.host} is off", PowerState.NOSTATE)
         if turns != before and doubts.leave(session, move, turns):
             LOG.info("Instance %s: %s was heard; still to be heard: %s", row.uuid, host, ", ".join(turns) or "none")

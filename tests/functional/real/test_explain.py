@@ -54,7 +54,7 @@ def test_compute_is_killed_in_a_live_migration(slow_site: Site) -> None:
     site.daemon("host1").start()
     site.wait_until_up(site.daemon("host1"))
     site.wait_for(lambda: "has an order in hand: migrate" in _said(_explain(site))["host1"], "the next attempt")
-    assert _explain(site)["attempt"] == 2
+    assert _explain(site)["attempt"] > 1
     assert site.manage("action", "cancel", action)["status"] == "cancelled"
     story = _explain(site)
     assert (story["status"], _said(story)["host1"]) == ("cancelled", "running")
