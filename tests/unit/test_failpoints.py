@@ -135,11 +135,18 @@ def test_a_message_is_delayed(points: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_message_is_overtaken_by_the_next(points: Path) -> None:
     _plan(points, point="cast compute.spawn before", fate=Fate.REORDER, seconds=60.0)
     sent: list[str] = []
-    first = threading.Thread(target=_send, args=(sent, "first"))
+    ctxt = RequestContext(request_id="req-1", overwrite=False)
+
+    def send_first() -> None:
+        with working_for(ctxt):
+            _send(sent, "first")
+
+    first = threading.Thread(target=send_first)
     first.start()
     while not _passed(points):
         pass
-    _send(sent, "second")
+    with working_for(ctxt):
+        _send(sent, "second")
     first.join()
     assert sent == ["second", "first"]
 
