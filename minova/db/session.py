@@ -173,6 +173,9 @@ def _lost_to_others(error: Exception) -> bool:
     """Return whether a transaction failed because of what others did at the same time; deadlocks are known already."""
     if isinstance(error, LostRace | StaleDataError | db_exception.DBDuplicateEntry) or _is_locked(error):
         return True
+    if isinstance(getattr(error, "cause", None), db_exception.DBDeadlock):
+        # MariaDB ends the transaction with a deadlock; so the savepoint in which it was met is not there any more.
+        return True
     # oslo.db does not know it.
     return isinstance(error, exc.DBAPIError) and getattr(error.orig, "pgcode", None) == _SERIALIZATION_FAILURE
 

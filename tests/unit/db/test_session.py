@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from oslo_db import exception as db_exception
 from oslo_db.exception import DBConnectionError, DBReferenceError
 from sqlalchemy import event, select, update
 from sqlalchemy.exc import OperationalError
@@ -80,6 +81,14 @@ def test_race_that_was_lost_is_run_again_from_its_start(database: Database, naps
     assert hosts(database) == [f"host{times + 1}"]
     assert len(naps) == times
     assert max(naps) <= 0.5
+
+
+def test_deadlock_that_has_ended_the_transaction_of_a_savepoint_is_a_lost_race(
+    database: Database, naps: list[float]
+) -> None:
+    """As on MariaDB, which has no savepoint any more to go back to."""
+    error = db_exception.DBError("SAVEPOINT sa_savepoint_1 does not exist", cause=db_exception.DBDeadlock())
+    assert database.write(failing(error, 1)) == 2
 
 
 def test_race_that_is_lost_for_ever_is_given_up(database: Database, naps: list[float]) -> None:
