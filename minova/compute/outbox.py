@@ -52,7 +52,8 @@ class Outbox:
     def held_for(self, instance_uuid: str) -> list[HeldOrder]:
         """Return the orders for a guest that are done and whose outcomes no conductor has taken yet."""
         with self._lock:
-            return [_held(outcome) for _ctxt, outcome in self._pending if outcome.order.instance_uuid == instance_uuid]
+            mine = [outcome for _ctxt, outcome in self._pending if outcome.order.instance_uuid == instance_uuid]
+            return [HeldOrder.of(outcome.order, outcome.received_at, done=True) for outcome in mine]
 
     def _try(self, ctxt: RequestContext, outcome: Outcome) -> bool:
         """Report an outcome, unless another thread is about to; return whether there was an answer."""
@@ -87,14 +88,3 @@ class Outbox:
 
 def _order(outcome: Outcome) -> tuple[str, int]:
     return outcome.order.action_id, outcome.order.sequence
-
-
-def _held(outcome: Outcome) -> HeldOrder:
-    order = outcome.order
-    return HeldOrder(
-        action_id=order.action_id,
-        step=order.step,
-        sequence=order.sequence,
-        received_at=outcome.received_at,
-        done=True,
-    )

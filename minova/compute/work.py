@@ -204,7 +204,8 @@ class WorkQueue:
     def held_for(self, instance_uuid: str) -> list[HeldOrder]:
         """Return the orders in hand for a guest; the first is in work, unless all work waits."""
         with self._lock:
-            return [_held(job) for job in self._queues.get(instance_uuid, ())]
+            jobs = self._queues.get(instance_uuid, ())
+            return [HeldOrder.of(job.order, job.received_at, done=False) for job in jobs]
 
     def current(self, instance_uuid: str) -> Job | None:
         """Return the job that is in work for a guest."""
@@ -332,14 +333,3 @@ def _not_ahead(decided_at: datetime) -> datetime:
         return decided_at
     LOG.warning("The clock of a conductor is %d s ahead of this host's: have NTP set both", ahead.total_seconds())
     return now
-
-
-def _held(job: Job) -> HeldOrder:
-    order = job.order
-    return HeldOrder(
-        action_id=order.action_id,
-        step=order.step,
-        sequence=order.sequence,
-        received_at=job.received_at,
-        done=False,
-    )

@@ -1,8 +1,9 @@
 """Hosts, the services on them, and what a compute reports of itself."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
+from minova.objects.action import Order
 from minova.objects.base import Moment, RPCVersion
 from minova.states import HostState, PowerState
 
@@ -37,6 +38,13 @@ class HeldOrder:
     sequence: int
     received_at: Moment
     done: bool
+
+    @classmethod
+    def of(cls, order: Order, received_at: Moment, *, done: bool) -> Self:
+        """Return what there is to say of an order."""
+        return cls(
+            action_id=order.action_id, step=order.step, sequence=order.sequence, received_at=received_at, done=done
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

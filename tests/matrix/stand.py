@@ -6,12 +6,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from minova import failpoints
 from minova.cli.connection import Connection
@@ -20,11 +19,12 @@ from minova.db import models
 from minova.db.queries import COMPUTE
 from minova.exception import NotCancellable, NotForceable, PeerSilent
 from minova.failpoints import Pass, Plan
-from minova.objects import Action, BootRequest, MigrationOptions, utcnow
+from minova.objects import Action, BootRequest, utcnow
 from minova.states import OPEN_ACTION, VM_STATE_OF_POWER, MigrationStatus, PowerState, VmState
 from tests.fixtures import invariants
 from tests.fixtures.daemon import Daemon
 from tests.fixtures.nursery import Nursery
+from tests.fixtures.operations import SLOWLY, silence
 from tests.fixtures.services.program import wait_for
 from tests.fixtures.services.services import Services
 from tests.fixtures.site import Site
@@ -67,9 +67,6 @@ _CELLS_PER_LOOK = 10
 
 _MOST_THREADS = 60
 """Of a process with the pools of this configuration; one that leaks a thread at each crash soon has more."""
-
-SLOWLY = MigrationOptions(bandwidth_mib=50)
-"""So that a guest changes more than is copied: the migration does not end by itself, but soon once it is forced to."""
 
 
 class Stand:
@@ -202,7 +199,7 @@ class Stand:
     def lose_source(self) -> None:
         """Turn the source off; it is fenced, and silent for long enough."""
         self.site.daemon(SOURCE).kill()
-        self.site.database.write(_silence)
+        self.site.database.write(silence, SOURCE)
         self.set_fenced(SOURCE, True)
 
     def set_fenced(self, host: str, fenced: bool) -> None:
@@ -370,7 +367,3 @@ def _saying(why: list[str]) -> Iterator[None]:
         yield
     except AssertionError as error:
         raise AssertionError(f"{error}: {why[0]}") from None
-
-
-def _silence(session: Session) -> None:
-    session.get_one(models.Service, (COMPUTE, SOURCE)).last_seen_at = utcnow() - timedelta(hours=1)
