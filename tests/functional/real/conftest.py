@@ -66,9 +66,15 @@ def make_site(
 
 
 @pytest.fixture
-def site(make_site: Callable[..., Site]) -> Site:
+def configuration() -> str:
+    """What the configuration of :func:`site` has more; a file whose tests need some overrides this."""
+    return ""
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site], configuration: str) -> Site:
     """A conductor and two computes, which are up."""
-    made = make_site()
+    made = make_site(configuration)
     made.add_conductor()
     for host in ("host1", "host2"):
         made.add_compute(host)

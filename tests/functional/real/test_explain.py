@@ -1,6 +1,5 @@
 """What an operator is told while processes die: over a real broker, of a real database."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,22 +16,16 @@ service_down_time = 6
 
 
 @pytest.fixture
-def slow_site(make_site: Callable[..., Site]) -> Site:
-    """A conductor and two computes whose absence is soon noticed."""
-    made = make_site(SLOW)
-    made.add_conductor("control1")
-    for host in ("host1", "host2"):
-        made.add_compute(host)
-    made.wait_until_up()
-    return made
+def configuration() -> str:
+    """Computes take their time, and are soon missed."""
+    return SLOW
 
 
 def _said(story: dict[str, Any]) -> dict[str, str]:
     return {word["host"]: word["said"] for word in story["hosts"]}
 
 
-def test_compute_is_killed_in_a_live_migration(slow_site: Site) -> None:
-    site = slow_site
+def test_compute_is_killed_in_a_live_migration(site: Site) -> None:
     site.manage("instance", "boot", "web", "--host", "host1", "--memory", "8192")
     action = site.manage("instance", "live-migrate", "web", "--no-wait")["id"]
     site.wait_for_step(action, "migrate")

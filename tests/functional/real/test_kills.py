@@ -1,7 +1,5 @@
 """``kill -9`` of processes in the middle of operations: they end all the same, and everything is where it belongs."""
 
-from collections.abc import Callable
-
 import pytest
 
 from minova.states import ActionStatus
@@ -21,14 +19,9 @@ service_down_time = 6
 
 
 @pytest.fixture
-def slow_site(make_site: Callable[..., Site]) -> Site:
-    """A conductor and two computes, which take their time, and are soon missed."""
-    made = make_site(SLOW)
-    made.add_conductor("control1")
-    for host in ("host1", "host2"):
-        made.add_compute(host)
-    made.wait_until_up()
-    return made
+def configuration() -> str:
+    """Computes take their time, and are soon missed."""
+    return SLOW
 
 
 def _begin_migration(site: Site, name: str = "web") -> str:
@@ -43,8 +36,7 @@ def _assert_on(site: Site, host: str, name: str = "web") -> None:
 
 
 @pytest.mark.parametrize("database", DATABASES)
-def test_everyone_is_killed_in_turn(slow_site: Site) -> None:
-    site = slow_site
+def test_everyone_is_killed_in_turn(site: Site) -> None:
     site.manage("instance", "boot", "web", "--host", "host1")
 
     action = _begin_migration(site)
@@ -82,8 +74,7 @@ def test_everyone_is_killed_in_turn(slow_site: Site) -> None:
         assert site.manage("instance", "evacuate", name)["host"] == "host1"
 
 
-def test_workers_are_killed_in_a_boot_and_in_a_live_migration(slow_site: Site) -> None:
-    site = slow_site
+def test_workers_are_killed_in_a_boot_and_in_a_live_migration(site: Site) -> None:
     for number, host in enumerate(("control1", "host1"), start=1):
         name = f"vm{number}"
         booted = site.manage("instance", "boot", name, "--host", "host1", "--no-wait")["id"]
