@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import and_, null, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from minova.conductor import faults, notices
+from minova.conductor import doubts, faults, notices
 from minova.conductor.engine import Engine
 from minova.conductor.tasks import Services
 from minova.context import RequestContext
@@ -26,11 +26,9 @@ from minova.exception import HostEvacuating, InstanceBusy, InvalidInput, MinovaE
 from minova.notifications.payloads import ServiceChange
 from minova.objects import Fault, utcnow
 from minova.states import (
-    OPEN_MIGRATION,
+    OPEN_ACTION,
     OPERATIONS,
     ActionStatus,
-    MigrationStatus,
-    MigrationType,
     PowerState,
     Verb,
     VmState,
@@ -96,7 +94,8 @@ class Administration:
         # An evacuation that begins now has this locked until it can be seen.
         compute = session.get(models.Service, (COMPUTE, host), with_for_update=True)
         if not forced_down:
-            _require_no_evacuation(session, host)
+            _require_none_made_anew(session, host)
+            doubts.reopen(session, host)
         change = ServiceChange.FORCED_DOWN if forced_down else ServiceChange.FORCED_DOWN_UNSET
         off = [COMPUTE]
         if self._is_silent_conductor(session, host):
@@ -176,25 +175,26 @@ def _exclude_claims(session: Session, host: str) -> None:
     session.execute(change.execution_options(synchronize_session=False))
 
 
-def _require_no_evacuation(session: Session, host: str) -> None:
-    """Check that no guest is made anew elsewhere because a host is off: one of its own, or one that may be there.
+def _require_none_made_anew(session: Session, host: str) -> None:
+    """Check that no guest is made anew because a host is off: one of its own elsewhere, or one that may be there.
 
     :raises HostEvacuating: one is.
     """
-    row, doubt, instance = models.Migration, aliased(models.Migration), models.Instance
+    action, own, doubt, instance = models.Action, models.Migration, aliased(models.Migration), models.Instance
     # A host that was off needed not be heard, and may have what no other has.
     open_or_lost = or_(doubt.unclear_since.is_not(None), instance.power_state == PowerState.NOSTATE)
-    of_the_same = and_(doubt.instance_uuid == row.instance_uuid, doubt.unclear_hosts.is_not(null()), open_or_lost)
-    query = select(row.action_id).join(instance, instance.uuid == row.instance_uuid).outerjoin(doubt, of_the_same)
-    evacuations = query.where(
-        row.migration_type == MigrationType.EVACUATION,
+    of_the_same = and_(doubt.instance_uuid == instance.uuid, doubt.unclear_hosts.is_not(null()), open_or_lost)
+    query = select(action.id).join(instance, instance.uuid == action.instance_uuid)
+    query = query.outerjoin(own, own.action_id == action.id).outerjoin(doubt, of_the_same)
+    making = query.where(
+        action.verb.in_((Verb.EVACUATE, Verb.REBUILD)),
         # One that only a newer release knows may be open.
-        row.status.not_in(frozenset(MigrationStatus) - OPEN_MIGRATION),
-        or_(row.source_host == host, doubt.source_host == host, doubt.dest_host == host),
+        action.status.not_in(frozenset(ActionStatus) - OPEN_ACTION),
+        or_(own.source_host == host, doubt.source_host == host, doubt.dest_host == host),
     )
-    action = session.scalars(evacuations).first()
-    if action is not None:
-        raise HostEvacuating(host=host, action=action)
+    found = session.scalars(making).first()
+    if found is not None:
+        raise HostEvacuating(host=host, action=found)
 
 
 def _swap_state(session: Session, row: models.Instance, state: VmState) -> bool:

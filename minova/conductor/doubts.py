@@ -9,7 +9,7 @@ nowhere. Whoever says that something is still under way is heard again.
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Row, or_, select, update
+from sqlalchemy import Row, null, or_, select, update
 from sqlalchemy.orm import Session
 
 from minova.conductor import faults
@@ -19,7 +19,7 @@ from minova.db.readable import readable
 from minova.exception import HostAlive
 from minova.exception_moves import PlaceUnclear
 from minova.objects import Fault, utcnow
-from minova.states import Verb
+from minova.states import PowerState, Verb
 
 
 def begin(session: Session, action_id: str, instance: tuple[str, str | None], hosts: Sequence[str], told: str) -> None:
@@ -43,6 +43,19 @@ def settle(session: Session, instance_uuid: str) -> None:
     its = update(Migration).where(Migration.instance_uuid == instance_uuid, Migration.unclear_since.is_not(None))
     settled = its.values(unclear_hosts=[], unclear_since=None)
     session.execute(settled.execution_options(synchronize_session=False))
+
+
+def reopen(session: Session, host: str) -> None:
+    """Write down that a host that was off has to be heard again: of guests that nobody has, it may have some."""
+    lost = select(Instance.uuid).where(Instance.power_state == PowerState.NOSTATE)
+    its = update(Migration).where(
+        or_(Migration.source_host == host, Migration.dest_host == host),
+        Migration.unclear_hosts.is_not(null()),
+        Migration.unclear_since.is_(None),
+        Migration.instance_uuid.in_(lost),
+    )
+    again = its.values(unclear_hosts=[host], unclear_since=utcnow())
+    session.execute(again.execution_options(synchronize_session=False))
 
 
 def unclear_hosts(session: Session, instance_uuid: str) -> list[str]:

@@ -294,6 +294,43 @@ def test_host_that_may_have_the_guest_stays_fenced_while_that_is_made_anew(
     assert hosts_of(lab, doubtful.instance_uuid) == ["host3"]
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_host_that_may_have_the_guest_stays_fenced_while_that_is_rebuilt(
+    lab: Lab, doubtful: Action, gate: Callable[[str], Gate], lost: bool
+) -> None:
+    arrive(lab, doubtful)
+    lab.return_host("host1")
+    hear(lab, doubtful, "host2")
+    fence(lab, "host2")
+    if lost:
+        hear(lab, doubtful)
+        assert lab.instance().power_state is PowerState.NOSTATE
+    spawn = gate("spawn")
+    action = rebuild(lab)
+    with refused(lab, HostEvacuating, f"a guest of host host2 is being made anew elsewhere (action {action.id})"):
+        fence(lab, "host2", False)
+    spawn.open()
+    lab.succeed(action)
+    fence(lab, "host2", False)
+    lab.return_host("host2")
+    lab.report("host2")
+    assert hosts_of(lab, doubtful.instance_uuid) == ["host1"]
+
+
+def test_host_whose_fence_is_taken_back_is_heard_before_a_lost_guest_is_made_anew(lab: Lab, doubtful: Action) -> None:
+    arrive(lab, doubtful)
+    fence(lab, "host2")
+    lab.return_host("host1")
+    hear(lab, doubtful)
+    fence(lab, "host2", False)
+    with refused(lab, PlaceUnclear, "host2 has not said yet whether it has the guest"):
+        rebuild(lab)
+    lab.return_host("host2")
+    hear(lab, doubtful)
+    assert place(lab) == ("host2", VmState.ACTIVE)
+    assert hosts_of(lab, doubtful.instance_uuid) == ["host2"]
+
+
 def test_copy_survives_if_what_was_to_replace_it_was_not_made(lab: Lab, doubtful: Action) -> None:
     arrive(lab, doubtful)
     fence(lab, "host1")
