@@ -36,6 +36,8 @@ CLIENT = "minova-manage"
 
 LEASE = 2
 
+# The patience with a silent compute is twice what an order takes that its repetition overtook, on an idle machine: the
+# compute is started again, and the lease runs out.
 CONFIGURATION = f"""
 [DEFAULT]
 service_down_time = 8
@@ -43,7 +45,7 @@ executor_thread_pool_size = 8
 [conductor]
 lease = {LEASE}
 sweep_interval = 0.2
-unresponsive_timeout = 5
+unresponsive_timeout = 8
 threads = 4
 [compute]
 max_concurrent_operations = 4
