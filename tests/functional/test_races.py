@@ -108,7 +108,7 @@ def test_evacuation_cannot_begin_while_the_fence_is_taken_back(lost: Lab) -> Non
     def evacuate() -> Any:
         return lost.api.evacuate_instance(lost.ctxt, "vm", None)
 
-    with meanwhile(administration, "_require_no_evacuation", evacuate) as evacuation:
+    with meanwhile(administration, "_require_none_made_anew", evacuate) as evacuation:
         assert not take_back(lost).forced_down
         assert isinstance(evacuation.exception(PATIENCE), HostNotFenced)
     assert lost.instance().host == "host1"
@@ -178,20 +178,23 @@ def back_with_its_guest(lab: Lab, host: str) -> None:
         lab.report(host)
 
 
-def test_guest_that_turns_up_while_its_instance_is_rebuilt_is_the_only_one_or_goes(lab: Lab) -> None:
+def test_fence_of_a_host_in_doubt_cannot_be_taken_back_while_a_rebuild_begins(
+    lab: Lab, gate: Callable[[str], Gate]
+) -> None:
     lab.boot(host="host1")
-    action = lose_live_migration(lab)
-    arrive(lab, action)
+    doubtful = lose_live_migration(lab)
+    arrive(lab, doubtful)
     lab.return_host("host1")
-    hear(lab, action, "host2")
+    hear(lab, doubtful, "host2")
     fence(lab, "host2")
-    with meanwhile(doubts, "require_none", lambda: back_with_its_guest(lab, "host2")) as back:
+    spawn = gate("spawn")
+    with meanwhile(doubts, "require_none", lambda: fence(lab, "host2", False)) as taken_back:
         rebuilding = lab.api.rebuild_instance(lab.ctxt, "vm")
-        back.result(PATIENCE)
+        assert isinstance(taken_back.exception(PATIENCE), HostEvacuating)
+    spawn.open()
     lab.succeed(rebuilding)
-    lab.report("host2")
-    lab.report("host1")
-    assert hosts_of(lab, action.instance_uuid) == [lab.instance().host]
+    back_with_its_guest(lab, "host2")
+    assert hosts_of(lab, doubtful.instance_uuid) == ["host1"]
 
 
 def test_what_one_host_has_settled_is_not_opened_again_by_what_another_says(lab: Lab) -> None:
