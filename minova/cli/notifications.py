@@ -1,5 +1,6 @@
 """``minova-manage notifications``."""
 
+import signal
 import unicodedata
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
@@ -53,16 +54,21 @@ class Watch(Display):
 
     def run(self, parsed_args: Namespace) -> int:
         """Watch, and count Ctrl-C as the end that was wanted."""
+        before = signal.getsignal(signal.SIGINT)
         try:
             return super().run(parsed_args)
         except KeyboardInterrupt:
             return 0
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def take_action(self, parsed_args: Namespace) -> tuple[Sequence[str], Iterator["Message"]]:
         """Return the columns, and the notifications that are to come."""
         from minova.notifications.subscription import Subscription
 
-        return tuple(self.table), iter(Subscription(self.app.conf, self.app.notify))
+        subscription = Subscription(self.app.conf, self.app.notify)
+        signal.signal(signal.SIGINT, subscription.interrupt)
+        return tuple(self.table), iter(subscription)
 
     def produce_output(self, parsed_args: Namespace, column_names: Sequence[str], data: Any) -> int:
         """Write each notification when it comes."""

@@ -68,6 +68,8 @@ class Subscription(ConsumerMixin):  # type: ignore[misc]  # kombu has no types
     fills up for ever.
     """
 
+    should_stop: bool
+
     def __init__(self, conf: cfg.ConfigOpts, notify: Callable[[str], None]) -> None:
         """Reach the broker; ``notify`` is told when the listening begins, and when the connection was lost.
 
@@ -78,18 +80,32 @@ class Subscription(ConsumerMixin):  # type: ignore[misc]  # kombu has no types
         self._topics: list[str] = conf[GROUP].topics
         self._notify = notify
         self._arrived: deque[Message] = deque()
+        self._listens = False
         broker = _reach(conf)
         self.connection, self._exchange = broker.connection, broker.exchange
 
     def __iter__(self) -> Iterator[Message]:
-        """Yield one message after the other, for ever; what is sent while there is no connection is missed."""
-        while True:
+        """Yield one message after the other, until it is stopped; what is sent without a connection is missed."""
+        while not self.should_stop:
             try:
                 for _ in self.consume():
                     while self._arrived:
                         yield self._arrived.popleft()
             except (*self.connection.connection_errors, *self.connection.channel_errors) as error:
+                self._listens = False
                 self._notify(f"the connection to the broker was lost ({type(error).__name__}); trying again…")
+
+    def interrupt(self, *_signal: object) -> None:
+        """End within a second: a handler for Ctrl-C.
+
+        An exception in the midst of reading from the broker would lose a piece of what that says. Its answer to the
+        farewell would not be understood any more, and be waited for for ever.
+
+        :raises KeyboardInterrupt: nothing is being read, or it is not the first time.
+        """
+        if self.should_stop or not self._listens:
+            raise KeyboardInterrupt
+        self.should_stop = True
 
     def get_consumers(self, make: Callable[..., kombu.Consumer], _channel: Any) -> list[kombu.Consumer]:
         """Return what consumes: one queue for all topics and priorities."""
@@ -106,6 +122,7 @@ class Subscription(ConsumerMixin):  # type: ignore[misc]  # kombu has no types
 
     def on_consume_ready(self, *_args: Any, **_more: Any) -> None:
         """Say that nothing is missed any more."""
+        self._listens = True
         self._notify(f"watching {', '.join(self._topics)} on exchange {self._exchange.name}; Ctrl-C ends it")
 
     def on_connection_error(self, exc: Exception, interval: float) -> None:

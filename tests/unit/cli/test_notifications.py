@@ -45,6 +45,9 @@ def come(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             def __init__(self, _conf: object, notify: Callable[[str], None]) -> None:
                 notify("watching")
 
+            def interrupt(self, *_signal: object) -> None:
+                raise KeyboardInterrupt
+
             def __iter__(self) -> Iterator[Message]:
                 yield from messages
                 raise KeyboardInterrupt
@@ -117,6 +120,9 @@ def test_each_can_be_read_before_the_next_comes(
     class Subscription:
         def __init__(self, *_: object) -> None:
             pass
+
+        def interrupt(self, *_signal: object) -> None:
+            raise KeyboardInterrupt
 
         def __iter__(self) -> Iterator[Message]:
             yield message(START)

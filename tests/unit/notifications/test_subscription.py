@@ -1,5 +1,7 @@
 """Who listens is told why there would be nothing to hear."""
 
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,3 +52,55 @@ def test_notifications_that_stay_in_their_process(conf: cfg.ConfigOpts, group: A
 def test_mistakes_in_the_configuration_are_told_too(conf: cfg.ConfigOpts) -> None:
     conf.set_override("driver", ["nosuch"], GROUP)
     assert "driver = nosuch" in refusal(conf)
+
+
+@pytest.fixture
+def subscription(conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch) -> Subscription:
+    broker = SimpleNamespace(
+        connection=SimpleNamespace(connection_errors=(ConnectionError,), channel_errors=()),
+        exchange=SimpleNamespace(name="minova"),
+    )
+    monkeypatch.setattr("minova.notifications.subscription._reach", lambda _conf: broker)
+    return Subscription(conf, lambda _: None)
+
+
+def test_ctrl_c_waits_until_the_broker_was_read(subscription: Subscription, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def consume() -> Iterator[None]:
+        subscription.on_consume_ready()
+        subscription.interrupt()
+        ended.append("what was being read")
+        while not subscription.should_stop:
+            yield
+        ended.append("the farewell")
+
+    monkeypatch.setattr(subscription, "consume", consume)
+    assert list(subscription) == []
+    assert ended == ["what was being read", "the farewell"]
+
+
+def test_ctrl_c_does_not_wait_for_a_broker_that_is_away(
+    subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = []
+
+    def consume() -> Iterator[None]:
+        attempts.append("connect")
+        if len(attempts) > 1:
+            subscription.interrupt()
+        subscription.on_consume_ready()
+        raise ConnectionError
+        yield
+
+    monkeypatch.setattr(subscription, "consume", consume)
+    with pytest.raises(KeyboardInterrupt):
+        list(subscription)
+    assert len(attempts) == 2
+
+
+def test_ctrl_c_for_the_second_time_waits_for_nothing(subscription: Subscription) -> None:
+    subscription.on_consume_ready()
+    subscription.interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        subscription.interrupt()
