@@ -102,6 +102,20 @@ class MigrationStatus(StrEnum):
     ERROR = "error"
 
 
+class TimeoutAction(StrEnum):
+    """What is done with a live migration whose time is over; Nova's ``live_migration_timeout_action``."""
+
+    ABORT = "abort"
+    FORCE_COMPLETE = "force_complete"
+
+
+class DiskFormat(StrEnum):
+    """What the content of an image is; Glance's names."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
 class MigrationEvent(StrEnum):
     """What moves a migration from one status to the next."""
 

@@ -1,8 +1,10 @@
 """Live migrations that leave this host: so many at a time, with progress, abort and a limit of time."""
 
+import functools
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,9 +15,9 @@ from minova.compute.work import Detached, Job
 from minova.conductor.rpcapi import ConductorAPI
 from minova.context import working_for
 from minova.exception import DriverError, MigrationAborted, MigrationFailed, MinovaError
-from minova.objects import Instance, MigrationOptions, MigrationProgress
+from minova.objects import Instance, MigrateData, MigrationOptions, MigrationProgress
 from minova.states import MigrationEvent
-from minova.virt.driver import ComputeDriver
+from minova.virt.driver import ComputeDriver, ProgressCallback
 
 LOG = logging.getLogger(__name__)
 
@@ -35,7 +37,9 @@ class LiveMigrations:
         self._moving: set[str] = set()
         self.stopping = False
 
-    def run(self, job: Job, instance: Instance, destination: str, options: MigrationOptions) -> dict[str, Any]:
+    def run(
+        self, job: Job, instance: Instance, destination: str, options: MigrationOptions, data: MigrateData
+    ) -> dict[str, Any]:
         """Wait for a free slot, move the guest, and report the progress.
 
         :raises MigrationAborted: it was cancelled, queued or running.
@@ -47,7 +51,8 @@ class LiveMigrations:
         interval = self._conf.compute.live_migration_progress_interval
         watch = _Watch(self, job, self._time_limit(instance, options), interval)
         try:
-            self._move(job, watch, instance, destination, options)
+            move = functools.partial(self.driver.live_migration, instance, destination, options, data)
+            self._move(job, watch, move)
         except MigrationAborted:
             if watch.timed_out:
                 reason = f"it did not end within {watch.limit:g} s"
@@ -107,14 +112,14 @@ class LiveMigrations:
         guest = self.driver.get_guest(uuid)
         return guest is None or guest.migrating_to is not None
 
-    def _move(self, job: Job, watch: "_Watch", instance: Instance, destination: str, options: MigrationOptions) -> None:
+    def _move(self, job: Job, watch: "_Watch", move: Callable[[ProgressCallback], None]) -> None:
         try:
-            self.driver.live_migration(instance, destination, options, watch.on_progress)
+            move(watch.on_progress)
         except MigrationAborted:
             if watch.last is not None or job.cancelled.is_set():
                 raise
             # The abort was of an earlier migration, whose end nobody was there to see.
-            self.driver.live_migration(instance, destination, options, watch.on_progress)
+            move(watch.on_progress)
 
     def _free_slot(self, uuid: str) -> None:
         with self._changed:

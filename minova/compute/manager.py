@@ -3,9 +3,11 @@
 An order is put on its guest's queue, and its outcome is reported when it is done. All that is done is idempotent.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import oslo_messaging
 
 from minova.compute.live_migrations import LiveMigrations
@@ -14,7 +16,7 @@ from minova.compute.rpcapi import HISTORY
 from minova.compute.work import WorkQueue
 from minova.context import RequestContext
 from minova.exception import DriverError
-from minova.objects import UUID, GuestReport, Instance, MigrationOptions, Order
+from minova.objects import UUID, ConsoleOutput, GuestReport, Instance, MigrateData, MigrationOptions, Order
 from minova.rpc.server import expose
 from minova.virt.driver import ComputeDriver
 
@@ -78,16 +80,33 @@ class ComputeManager:
     @expose
     def check_can_live_migrate_source(
         self, ctxt: RequestContext, instance: Instance, destination: str, options: MigrationOptions
-    ) -> None:
+    ) -> MigrateData:
         """Check, changing nothing, that a guest of this host can be live-migrated. :raises DriverError:"""
-        self._driver.check_can_live_migrate(instance, destination, options)
+        return self._driver.check_can_live_migrate_source(instance, destination, options)
+
+    @expose
+    def check_can_live_migrate_destination(
+        self, ctxt: RequestContext, instance: Instance, options: MigrationOptions, data: MigrateData
+    ) -> None:
+        """Check, changing nothing, that this host can take a guest of another's. :raises DriverError:"""
+        self._driver.check_can_live_migrate_destination(instance, options, data)
 
     @expose
     def pre_live_migration(
-        self, ctxt: RequestContext, order: Order, instance: Instance, options: MigrationOptions
+        self,
+        ctxt: RequestContext,
+        order: Order,
+        instance: Instance,
+        options: MigrationOptions,
+        data: MigrateData | None = None,
     ) -> None:
-        """Get ready to receive a guest."""
-        self._do(order, lambda: self._driver.pre_live_migration(instance, options))
+        """Get ready to receive a guest; the outcome tells what the source has to know. Peers below 1.4 send no data."""
+
+        def prepare(_job: object) -> dict[str, Any]:
+            ready = self._driver.pre_live_migration(instance, options, data or MigrateData())
+            return {"migrate_data": msgspec.to_builtins(ready)}
+
+        self._work.submit(order, prepare)
 
     @expose
     def live_migration(
@@ -98,10 +117,12 @@ class ComputeManager:
         destination: str,
         block_migration: bool,
         options: MigrationOptions | None = None,
+        data: MigrateData | None = None,
     ) -> None:
-        """Move a guest of this host; ``options`` come from peers of 1.1 and later, and say more."""
-        how = options or MigrationOptions(block_migration=block_migration)
-        self._work.submit(order, lambda job: self._migrations.run(job, instance, destination, how), migration=True)
+        """Move a guest of this host; ``options`` come from peers of 1.1 and later, ``data`` from those of 1.4."""
+        how, told = options or MigrationOptions(block_migration=block_migration), data or MigrateData()
+        run = functools.partial(self._migrations.run, instance=instance, destination=destination)
+        self._work.submit(order, lambda job: run(job, options=how, data=told), migration=True)
 
     @expose
     def live_migration_abort(self, ctxt: RequestContext, action_id: str, instance_uuid: UUID) -> None:
@@ -149,6 +170,11 @@ class ComputeManager:
             return GuestReport(guest=self._driver.get_guest(instance_uuid), orders=orders)
         except DriverError as error:
             return GuestReport(guest=None, trouble=error.message, orders=orders)
+
+    @expose
+    def get_console_output(self, ctxt: RequestContext, instance_uuid: UUID, offset: int) -> ConsoleOutput:
+        """Return what a guest has written to its console since it came to this host. :raises DriverError:"""
+        return self._driver.console_output(instance_uuid, offset)
 
     def _do(self, order: Order, operation: Callable[[], None]) -> None:
         """Put an operation on its guest's queue; its outcome tells the power state of the guest, if it is here then."""

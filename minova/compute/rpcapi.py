@@ -1,8 +1,10 @@
 """Client of minova-compute. What is cast is an order, whose outcome the compute reports to a conductor later."""
 
+import dataclasses
+
 from minova.context import RequestContext
 from minova.exception import PeerTooOld
-from minova.objects import GuestReport, Instance, MigrationOptions, Order
+from minova.objects import ConsoleOutput, GuestReport, Instance, MigrateData, MigrationOptions, Order
 from minova.rpc.client import RPCAPI, Timeout
 from minova.rpc.versions import History, Release
 
@@ -46,6 +48,12 @@ HISTORY = History(
             version="1.3",
             summary="Conductors may ask what a host knows of a guest.",
             methods=("get_guest",),
+        ),
+        Release(
+            version="1.4",
+            summary="The hosts of a live migration describe to each other what they have; consoles can be read.",
+            methods=("check_can_live_migrate_destination", "get_console_output"),
+            arguments=(("pre_live_migration", "data"), ("live_migration", "data")),
         ),
     )
 )
@@ -95,9 +103,12 @@ class ComputeAPI(RPCAPI):
 
     def check_can_live_migrate_source(
         self, ctxt: RequestContext, host: str, instance: Instance, destination: str, options: MigrationOptions
-    ) -> None:
-        """Call :meth:`minova.compute.manager.ComputeManager.check_can_live_migrate_source`."""
-        self._call(
+    ) -> MigrateData:
+        """Call :meth:`minova.compute.manager.ComputeManager.check_can_live_migrate_source`.
+
+        A peer below 1.4 answers with nothing, and has no driver of which there is more to say.
+        """
+        data: MigrateData | None = self._call(
             ctxt,
             Timeout.LONG,
             host,
@@ -106,12 +117,37 @@ class ComputeAPI(RPCAPI):
             destination=destination,
             options=options,
         )
+        return data or MigrateData()
+
+    def check_can_live_migrate_destination(
+        self, ctxt: RequestContext, host: str, instance: Instance, options: MigrationOptions, data: MigrateData
+    ) -> None:
+        """Call :meth:`minova.compute.manager.ComputeManager.check_can_live_migrate_destination`.
+
+        A peer below 1.4 has no driver that could say more than the source has said.
+        """
+        if self.can_send_version("1.4"):
+            method, args = "check_can_live_migrate_destination", {"instance": instance, "options": options}
+            self._call(ctxt, Timeout.LONG, host, method, data=data, **args)
 
     def pre_live_migration(
-        self, ctxt: RequestContext, host: str, order: Order, instance: Instance, options: MigrationOptions
+        self,
+        ctxt: RequestContext,
+        host: str,
+        order: Order,
+        instance: Instance,
+        options: MigrationOptions,
+        data: MigrateData,
     ) -> None:
-        """Cast to :meth:`minova.compute.manager.ComputeManager.pre_live_migration`."""
-        self._cast(ctxt, host, "pre_live_migration", order=order, instance=instance, options=options)
+        """Cast to :meth:`minova.compute.manager.ComputeManager.pre_live_migration`.
+
+        A peer below 1.4 has no driver that needs the data.
+        """
+        common = {"order": order, "instance": instance, "options": options}
+        if self.can_send_version("1.4"):
+            self._cast(ctxt, host, "pre_live_migration", "1.4", **common, data=data)
+        else:
+            self._cast(ctxt, host, "pre_live_migration", "1.0", **common)
 
     def live_migration(
         self,
@@ -121,10 +157,11 @@ class ComputeAPI(RPCAPI):
         instance: Instance,
         destination: str,
         options: MigrationOptions,
+        data: MigrateData,
     ) -> None:
         """Cast to :meth:`minova.compute.manager.ComputeManager.live_migration`.
 
-        A peer of 1.0 has no options: it gets what it knows where that means the same.
+        A peer of 1.0 has no options: it gets what it knows where that means the same. One below 1.4 needs no data.
 
         :raises PeerTooOld: the options have no meaning for the peer.
         """
@@ -135,7 +172,9 @@ class ComputeAPI(RPCAPI):
             "destination": destination,
             "block_migration": options.block_migration,
         }
-        if self.can_send_version("1.1"):
+        if self.can_send_version("1.4"):
+            self._cast(ctxt, host, "live_migration", "1.4", **common, options=options, data=data)
+        elif self.can_send_version("1.1"):
             self._cast(ctxt, host, "live_migration", "1.1", **common, options=options)
         else:
             self._cast(ctxt, host, "live_migration", "1.0", **common)
@@ -143,12 +182,16 @@ class ComputeAPI(RPCAPI):
     def check_options(self, options: MigrationOptions) -> None:
         """Check, before anything is done, that the computes understand how to migrate.
 
-        :raises PeerTooOld: the options have no meaning for a peer of 1.0, which knows of block migration alone.
+        :raises PeerTooOld: the options have no meaning for a peer of 1.0, which knows of block migration alone, or for
+            one below 1.4, which knows of no other limit than the bandwidth.
         """
-        if not self.can_send_version("1.1") and options != MigrationOptions(block_migration=options.block_migration):
+        oldest = MigrationOptions(block_migration=options.block_migration)
+        older = dataclasses.replace(oldest, bandwidth_mib=options.bandwidth_mib)
+        needed = "1.0" if options == oldest else "1.1" if options == older else "1.4"
+        if not self.can_send_version(needed):
             pin = self._pin()
-            method = "a live migration with a bandwidth limit"
-            raise PeerTooOld(method=method, needed="1.1", pinned=pin.version, holder=pin.reason)
+            method = "a live migration with " + ("a bandwidth limit" if options == older else "these options")
+            raise PeerTooOld(method=method, needed=needed, pinned=pin.version, holder=pin.reason)
 
     def live_migration_abort(self, ctxt: RequestContext, host: str, action_id: str, instance_uuid: str) -> None:
         """Cast to :meth:`minova.compute.manager.ComputeManager.live_migration_abort`."""
@@ -194,3 +237,13 @@ class ComputeAPI(RPCAPI):
         """
         report: GuestReport = self._call(ctxt, Timeout.PING, host, "get_guest", instance_uuid=instance_uuid)
         return report
+
+    def get_console_output(self, ctxt: RequestContext, host: str, instance_uuid: str, offset: int) -> ConsoleOutput:
+        """Call :meth:`minova.compute.manager.ComputeManager.get_console_output`.
+
+        :raises PeerTooOld: no peer below 1.4 can tell.
+        """
+        output: ConsoleOutput = self._call(
+            ctxt, Timeout.PING, host, "get_console_output", instance_uuid=instance_uuid, offset=offset
+        )
+        return output

@@ -24,7 +24,22 @@ def _from_row(kind: type[_Object], row: models.Base, **more: Any) -> _Object:
 
 def instance(row: models.Instance) -> objects.Instance:
     """Return an instance."""
-    return _from_row(objects.Instance, row)
+    return _from_row(
+        objects.Instance,
+        row,
+        image=msgspec.convert(row.image, objects.Image | None),
+        user_data=row.user_data or "",
+        ssh_keys=tuple(row.ssh_keys or ()),
+        addresses=tuple(row.addresses or ()),
+    )
+
+
+def image(row: models.Image) -> objects.Image:
+    """Return an image."""
+    files = {
+        name: msgspec.convert(getattr(row, name), objects.ImageFile | None) for name in ("disk", "kernel", "initrd")
+    }
+    return _from_row(objects.Image, row, **files)
 
 
 def action(row: models.Action, instance_name: str, migration_uuid: str | None) -> objects.Action:

@@ -8,16 +8,17 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, Text, TypeDecorator
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, Text, TypeDecorator, UniqueConstraint
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from minova.exception import DatabaseError
 from minova.objects import Hop, Result
-from minova.states import ActionStatus, MigrationStatus, MigrationType, PowerState, TaskState, Verb, VmState
+from minova.states import ActionStatus, DiskFormat, MigrationStatus, MigrationType, PowerState, TaskState, Verb, VmState
 
 Uuid = String(36)
 Name = String(255)
+UserData = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -77,7 +78,8 @@ class Base(DeclarativeBase):
         MigrationStatus: StoredEnum(MigrationStatus),
         Hop: StoredEnum(Hop),
         Result: StoredEnum(Result),
-        dict[str, Any]: JSON,
+        DiskFormat: StoredEnum(DiskFormat),
+        dict[str, Any]: JSON(none_as_null=True),
         list[str]: JSON(none_as_null=True),
     }
 
@@ -138,6 +140,27 @@ class Instance(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+    image: Mapped[dict[str, Any] | None]
+    network: Mapped[str | None]
+    user_data: Mapped[str | None] = mapped_column(UserData)
+    ssh_keys: Mapped[list[str] | None]
+    addresses: Mapped[list[str] | None]
+
+
+class Image(Base):
+    """What guests are made from; ``disk``, ``kernel`` and ``initrd`` are :class:`~minova.objects.ImageFile`."""
+
+    __tablename__ = "images"
+    __table_args__ = (UniqueConstraint("name", name="uq_images_name"),)
+
+    uuid: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    name: Mapped[str]
+    disk_format: Mapped[DiskFormat]
+    disk: Mapped[dict[str, Any]]
+    kernel: Mapped[dict[str, Any] | None]
+    initrd: Mapped[dict[str, Any] | None]
+    cmdline: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime]
 
 
 class Allocation(Base):

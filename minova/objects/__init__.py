@@ -2,6 +2,7 @@
 
 from minova.objects.action import Action, ActionEvent, Hop, Order, Outcome, Result
 from minova.objects.base import UUID, WireObject, utcnow
+from minova.objects.console import ConsoleOutput
 from minova.objects.control import Activity, Pin, Pong, Presence, ServiceVersions, Task
 from minova.objects.explanation import ExplainedAction, Explanation, HostWord
 from minova.objects.host import (
@@ -14,14 +15,16 @@ from minova.objects.host import (
     HostReport,
     Service,
 )
+from minova.objects.image import Image, ImageFile
 from minova.objects.instance import BootRequest, Fault, Instance
-from minova.objects.migration import Migration, MigrationOptions, MigrationProgress
+from minova.objects.migration import MigrateData, Migration, MigrationOptions, MigrationProgress
 
 WIRE_TYPES: tuple[type[WireObject], ...] = (
     Action,
     ActionEvent,
     Activity,
     BootRequest,
+    ConsoleOutput,
     ExplainedAction,
     Explanation,
     Fault,
@@ -33,7 +36,10 @@ WIRE_TYPES: tuple[type[WireObject], ...] = (
     HostDirective,
     HostReport,
     HostWord,
+    Image,
+    ImageFile,
     Instance,
+    MigrateData,
     Migration,
     MigrationOptions,
     MigrationProgress,
@@ -55,6 +61,7 @@ __all__ = [
     "ActionEvent",
     "Activity",
     "BootRequest",
+    "ConsoleOutput",
     "ExplainedAction",
     "Explanation",
     "Fault",
@@ -67,7 +74,10 @@ __all__ = [
     "HostDirective",
     "HostReport",
     "HostWord",
+    "Image",
+    "ImageFile",
     "Instance",
+    "MigrateData",
     "Migration",
     "MigrationOptions",
     "MigrationProgress",

@@ -13,14 +13,16 @@ class Guest:
     """A guest as its hypervisor sees it.
 
     :ivar migrating_to: the destination of a live migration that is under way at this moment.
+    :ivar addresses: its IP addresses, as far as the hypervisor knows them.
     """
 
-    VERSION: ClassVar[str] = "1.0"
+    VERSION: ClassVar[str] = "1.1"
     uuid: str
     """As the hypervisor has it: one odd name must not keep all of a host's report from being taken."""
     name: str
     power_state: PowerState
     migrating_to: str | None = None
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,12 @@
 """Instances, what a request to boot one says, and what went wrong with one."""
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 from minova.exception import MinovaError
 from minova.objects.base import UUID, Moment
+from minova.objects.image import Image
 from minova.states import PowerState, TaskState, VmState
 
 
@@ -17,25 +18,36 @@ class BootRequest:
     :ivar memory_mb: memory in MiB.
     :ivar disk_gb: root disk in GiB.
     :ivar host: the host to boot on; None: the scheduler chooses.
+    :ivar image: name or UUID of what its root disk is made from; None: the disk is empty.
+    :ivar network: the libvirt network or bridge of its network card; "none": it has none; None: as its host is
+        configured.
+    :ivar user_data: what cloud-init does in the guest; it may hold secrets.
+    :ivar ssh_keys: public keys that cloud-init lets log in, a line each.
     """
 
-    VERSION: ClassVar[str] = "1.0"
+    VERSION: ClassVar[str] = "1.1"
     name: str
     vcpus: int
     memory_mb: int
     disk_gb: int
     host: str | None = None
+    image: str | None = None
+    network: str | None = None
+    user_data: str = field(default="", repr=False)
+    ssh_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A virtual machine as the database knows it; sizes as in :class:`BootRequest`.
+    """A virtual machine as the database knows it; what is not explained here is as in :class:`BootRequest`.
 
     :ivar host: the host that has the guest; None: none has it.
     :ivar task_state: what is being done to it; None: it is at rest.
+    :ivar image: as it was when the instance was booted.
+    :ivar addresses: the IP addresses that its host has last seen it have.
     """
 
-    VERSION: ClassVar[str] = "1.0"
+    VERSION: ClassVar[str] = "1.1"
     uuid: UUID
     name: str
     vcpus: int
@@ -47,6 +59,17 @@ class Instance:
     power_state: PowerState
     created_at: Moment
     updated_at: Moment
+    image: Image | None = None
+    network: str | None = None
+    user_data: str = field(default="", repr=False)
+    ssh_keys: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def mac_address(self) -> str:
+        """That of its network card, wherever it is: locally administered, and made of the UUID's first 40 bits."""
+        digits = self.uuid.replace("-", "")
+        return ":".join(["02", *(digits[start : start + 2] for start in range(0, 10, 2))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from minova.objects.base import UUID, Moment
-from minova.states import MigrationStatus, MigrationType
+from minova.states import MigrationStatus, MigrationType, TimeoutAction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,11 +13,38 @@ class MigrationOptions:
 
     :ivar block_migration: copy the disks too; else they must be on shared storage.
     :ivar bandwidth_mib: limit in MiB/s; None: the driver's default.
+    :ivar max_downtime_ms: milliseconds for which the guest may stand still at the switch-over.
+    :ivar auto_converge: slow the guest down, more and more, if it changes its memory faster than that can be copied.
+    :ivar post_copy: if it does not converge, let the guest go on at the destination and fetch its memory from there.
+    :ivar timeout: seconds that it may take in all; 0: no limit.
+    :ivar timeout_action: what is done when they are over.
+
+    What is None is as the source is configured.
+    """
+
+    VERSION: ClassVar[str] = "1.1"
+    block_migration: bool = False
+    bandwidth_mib: int | None = None
+    max_downtime_ms: int | None = None
+    auto_converge: bool | None = None
+    post_copy: bool | None = None
+    timeout: int | None = None
+    timeout_action: TimeoutAction | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrateData:
+    """What the hosts of a live migration tell each other, by way of the conductor. Drivers that need none leave it out.
+
+    :ivar cpu: the guest's CPU, in the hypervisor's own words.
+    :ivar disk_bytes: size of the root disk, as the guest sees it.
+    :ivar address: where the destination takes the guest.
     """
 
     VERSION: ClassVar[str] = "1.0"
-    block_migration: bool = False
-    bandwidth_mib: int | None = None
+    cpu: str = ""
+    disk_bytes: int = 0
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +52,12 @@ class MigrationProgress:
     """How far a live migration is: bytes, bytes per second and seconds.
 
     :ivar iteration: which pass over the memory this is, from 1.
+    :ivar throttle: by how many percent auto-converge slows the guest down.
+    :ivar post_copy: the guest runs at the destination already, and its memory follows.
+    :ivar downtime_ms: for how long the guest stands still at the switch-over: measured at the end, expected before.
     """
 
-    VERSION: ClassVar[str] = "1.0"
+    VERSION: ClassVar[str] = "1.1"
     total_bytes: int = 0
     done_bytes: int = 0
     remaining_bytes: int = 0
@@ -35,6 +65,9 @@ class MigrationProgress:
     bandwidth: int = 0
     iteration: int = 0
     elapsed: float = 0.0
+    throttle: int = 0
+    post_copy: bool = False
+    downtime_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,15 @@ though never two at once for the same guest, but for the three that reach into a
 from collections.abc import Callable
 from typing import Protocol
 
-from minova.objects import Guest, HostCapacity, Instance, MigrationOptions, MigrationProgress
+from minova.objects import (
+    ConsoleOutput,
+    Guest,
+    HostCapacity,
+    Instance,
+    MigrateData,
+    MigrationOptions,
+    MigrationProgress,
+)
 
 ProgressCallback = Callable[[MigrationProgress], None]
 
@@ -66,22 +74,39 @@ class ComputeDriver(Protocol):
         """Let a paused guest run on. :raises GuestNotFound: :raises OperationRefused: it is shut down."""
         ...
 
-    def check_can_live_migrate(self, instance: Instance, destination: str, options: MigrationOptions) -> None:
-        """Check at the source, changing nothing, that the guest can be live-migrated.
+    def check_can_live_migrate_source(
+        self, instance: Instance, destination: str, options: MigrationOptions
+    ) -> MigrateData:
+        """Check at the source, changing nothing, that the guest can be live-migrated; return what it is like.
 
         :raises DriverError: it cannot, and why.
         """
         ...
 
-    def pre_live_migration(self, instance: Instance, options: MigrationOptions) -> None:
-        """Get the destination ready for the guest."""
+    def check_can_live_migrate_destination(
+        self, instance: Instance, options: MigrationOptions, data: MigrateData
+    ) -> None:
+        """Check at the destination, changing nothing, that it can take the guest that the source has described.
+
+        :raises DriverError: it cannot, and why.
+        """
+        ...
+
+    def pre_live_migration(self, instance: Instance, options: MigrationOptions, data: MigrateData) -> MigrateData:
+        """Get the destination ready for the guest; return what the source has to know of that."""
         ...
 
     def live_migration(
-        self, instance: Instance, destination: str, options: MigrationOptions, on_progress: ProgressCallback
+        self,
+        instance: Instance,
+        destination: str,
+        options: MigrationOptions,
+        data: MigrateData,
+        on_progress: ProgressCallback,
     ) -> None:
         """Move the guest from this host, the source; return once it is at the destination.
 
+        ``data`` is what :meth:`pre_live_migration` has returned there.
         If its migration to ``destination`` is under way already (this process was restarted), wait for that one. If the
         guest is not here any more, return: the destination will tell whether it arrived. ``on_progress`` is called
         every now and then; an exception that it raises leaves the migration running and comes out of this call.
@@ -96,7 +121,11 @@ class ComputeDriver(Protocol):
         ...
 
     def live_migration_force_complete(self, uuid: str) -> None:
-        """Pause the guest so that a migration that does not converge can end; nothing happens without one."""
+        """Have a migration that does not converge end all the same; nothing happens without one.
+
+        The guest is paused until it is at the destination, or, if its migration permits post-copy, goes on there at
+        once.
+        """
         ...
 
     def post_live_migration_at_destination(self, instance: Instance) -> None:
@@ -109,6 +138,14 @@ class ComputeDriver(Protocol):
 
     def migrate_disk_and_power_off(self, instance: Instance, destination: str) -> None:
         """Shut the guest down and hand its disks to the destination; return if they are there already."""
+        ...
+
+    def console_output(self, uuid: str, offset: int) -> ConsoleOutput:
+        """Return what the guest has written to its serial console, from ``offset`` on.
+
+        :param offset: in bytes since the guest came to this host; negative: so many before the end.
+        :raises GuestNotFound:
+        """
         ...
 
     def finish_migration(self, instance: Instance, *, power_on: bool) -> None:

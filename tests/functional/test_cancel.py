@@ -110,7 +110,7 @@ def test_cancelled_action_is_undone_and_leaves_its_instance_free(
         assert (lab.instance("new").vm_state, lab.instance("new").host) == (VmState.ERROR, None)
 
 
-@pytest.mark.parametrize("method", ["check_can_live_migrate", "pre_live_migration"])
+@pytest.mark.parametrize("method", ["check_can_live_migrate_source", "pre_live_migration"])
 def test_live_migration_can_be_cancelled_between_its_steps(lab: Lab, gate: Callable[[str], Gate], method: str) -> None:
     converge(lab)
     uuid = lab.boot(host="host1").uuid

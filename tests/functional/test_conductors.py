@@ -59,7 +59,7 @@ def test_none_runs_what_another_holds(lab: Lab, gate: Callable[[str], Gate]) -> 
     lab.cluster.add_conductor()
     converge(lab)
     lab.boot()
-    check = gate("check_can_live_migrate")
+    check = gate("check_can_live_migrate_source")
     action = live_migrate(lab)
     check.wait()
     for conductor in lab.cluster.conductors:

@@ -115,7 +115,7 @@ def test_activity_of_a_compute_is_what_it_works_on(lab: Lab, gate: Callable[[str
 
 def test_activity_of_a_conductor_is_the_question_that_it_waits_for(lab: Lab, gate: Callable[[str], Gate]) -> None:
     lab.boot()
-    check = gate("check_can_live_migrate")
+    check = gate("check_can_live_migrate_source")
     action = lab.api.live_migrate_instance(lab.ctxt, "vm", None, MigrationOptions())
     check.wait()
     control = lab.cluster.control("conductor")
@@ -212,7 +212,7 @@ def test_unexpected_error_of_a_compute_that_was_asked_fails_the_action(
 
     before = lab.boot()
     with monkeypatch.context() as patch:
-        patch.setattr(FakeDriver, "check_can_live_migrate", crash)
+        patch.setattr(FakeDriver, "check_can_live_migrate_source", crash)
         action = lab.fail(lab.api.live_migrate_instance(lab.ctxt, "vm", None, MigrationOptions()))
     fault = lab.fault()
     assert (fault.code, fault.details) == ("ServiceFault", "")
@@ -232,7 +232,7 @@ def test_expected_error_comes_as_its_own_type_and_message(lab: Lab) -> None:
 
 def test_error_of_a_driver_crosses_two_services_unchanged(lab: Lab) -> None:
     before = lab.boot()
-    lab.set("fake", failures=["check_can_live_migrate"])
+    lab.set("fake", failures=["check_can_live_migrate_source"])
     action = lab.fail(lab.api.live_migrate_instance(lab.ctxt, "vm", None, MigrationOptions()))
     assert action.error == f"check_can_live_migrate on host {before.host}: injected failure"
     assert (lab.fault().code, lab.fault().message) == ("OperationRefused", action.error)

@@ -130,7 +130,7 @@ def test_status_goes_from_accepted_to_completed(
     converge(lab)
     check, prepare, finish = (
         gate(method)
-        for method in ("check_can_live_migrate", "pre_live_migration", "post_live_migration_at_destination")
+        for method in ("check_can_live_migrate_source", "pre_live_migration", "post_live_migration_at_destination")
     )
     lab.boot(host="host1")
     action = live_migrate(lab)

@@ -1,11 +1,13 @@
 """Live migration: move a guest to another host while it runs."""
 
+from typing import Any
+
 import msgspec
 from sqlalchemy.orm import Session
 
 from minova.conductor.tasks.base import Task, destination, leaves_open, source
 from minova.conductor.tasks.step import Step, call, order, transaction
-from minova.objects import Fault, MigrationOptions
+from minova.objects import Fault, MigrateData, MigrationOptions
 from minova.states import MigrationEvent, MigrationType, Verb
 
 
@@ -13,6 +15,7 @@ class LiveMigrationTask(Task):
     """Move a guest that is active, from a host that is up, to one that has room."""
 
     verb = Verb.LIVE_MIGRATE
+    version = "1.1"
 
     def check(self, session: Session) -> None:
         """Require that the source is up, and that the computes understand the options."""
@@ -37,11 +40,17 @@ class LiveMigrationTask(Task):
             self.release_destination_room(session)
 
     @call(source)
-    def check_source(self, host: str) -> None:
-        """Ask the source whether the guest can be moved."""
+    def check_source(self, host: str) -> Any:
+        """Ask the source whether the guest can be moved, and what it is like."""
         chosen = destination(self)
         assert chosen
-        self.compute.check_can_live_migrate_source(self.ctxt, host, self.instance, chosen, self.options)
+        data = self.compute.check_can_live_migrate_source(self.ctxt, host, self.instance, chosen, self.options)
+        return msgspec.to_builtins(data)
+
+    @call(destination)
+    def check_destination(self, host: str) -> None:
+        """Ask the destination whether it can take such a guest."""
+        self.compute.check_can_live_migrate_destination(self.ctxt, host, self.instance, self.options, self.seen)
 
     @transaction()
     def begin_preparing(self, session: Session) -> None:
@@ -51,7 +60,7 @@ class LiveMigrationTask(Task):
     @order(destination)
     def prepare_destination(self, host: str) -> None:
         """Have the destination get ready for the guest."""
-        self.compute.pre_live_migration(self.ctxt, host, self.order, self.instance, self.options)
+        self.compute.pre_live_migration(self.ctxt, host, self.order, self.instance, self.options, self.seen)
 
     @prepare_destination.undo
     @order(destination)
@@ -64,7 +73,9 @@ class LiveMigrationTask(Task):
         """Have the source move the guest; it reports its progress, and the end. There is no way to get it back."""
         chosen = destination(self)
         assert chosen
-        self.compute.live_migration(self.ctxt, host, self.order, self.instance, chosen, self.options)
+        ready = self.result(LiveMigrationTask.prepare_destination).get("migrate_data", {})
+        data = msgspec.convert(ready, MigrateData)
+        self.compute.live_migration(self.ctxt, host, self.order, self.instance, chosen, self.options, data)
 
     @transaction()
     def switch_host(self, session: Session) -> None:
@@ -104,3 +115,8 @@ class LiveMigrationTask(Task):
     def options(self) -> MigrationOptions:
         """How to migrate."""
         return msgspec.convert(self.action.args["options"], MigrationOptions)
+
+    @property
+    def seen(self) -> MigrateData:
+        """What the source has said of the guest; nothing, if it was asked before it could say it."""
+        return msgspec.convert(self.result(LiveMigrationTask.check_source), MigrateData)

@@ -9,7 +9,7 @@ from oslo_config import cfg
 
 from minova import failpoints
 from minova.exception import InsufficientResources, OperationRefused
-from minova.objects import Guest, HostCapacity, Instance, MigrationOptions
+from minova.objects import ConsoleOutput, Guest, HostCapacity, Instance, MigrateData, MigrationOptions
 from minova.states import PowerState
 from minova.virt.driver import ComputeDriver, ProgressCallback
 from minova.virt.fake.failures import REASON, Failures
@@ -113,15 +113,24 @@ class FakeDriver:
         """Let a paused guest run on."""
         self._change_power("unpause", uuid, PowerState.RUNNING, ALIVE)
 
-    def check_can_live_migrate(self, instance: Instance, destination: str, options: MigrationOptions) -> None:
+    def check_can_live_migrate_source(
+        self, instance: Instance, destination: str, options: MigrationOptions
+    ) -> MigrateData:
         """Check guest and destination. :raises OperationRefused: with the reason."""
-        operation = "check_can_live_migrate"
+        operation = "check_can_live_migrate_source"
         self._failures.raise_if_told(operation)
         reason = self._migrator.why_not(self._files.require(instance.uuid), destination)
         if reason is not None:
             raise OperationRefused(host=self._host, operation=operation, reason=reason)
+        return MigrateData()
 
-    def pre_live_migration(self, instance: Instance, options: MigrationOptions) -> None:
+    def check_can_live_migrate_destination(
+        self, instance: Instance, options: MigrationOptions, data: MigrateData
+    ) -> None:
+        """Do nothing: all hosts are alike."""
+        self._failures.raise_if_told("check_can_live_migrate_destination")
+
+    def pre_live_migration(self, instance: Instance, options: MigrationOptions, data: MigrateData) -> MigrateData:
         """Refuse a guest that is larger than this host. :raises InsufficientResources:"""
         self._work("pre_live_migration")
         memory_mb = self._capacity().memory_mb
@@ -129,9 +138,15 @@ class FakeDriver:
             reason = f"it wants {instance.memory_mb} MiB of memory, the host has {memory_mb}"
             raise InsufficientResources(host=self._host, reason=reason)
         self._files.create_folder()
+        return data
 
     def live_migration(
-        self, instance: Instance, destination: str, options: MigrationOptions, on_progress: ProgressCallback
+        self,
+        instance: Instance,
+        destination: str,
+        options: MigrationOptions,
+        data: MigrateData,
+        on_progress: ProgressCallback,
     ) -> None:
         """Start the simulated migration, or join it, and wait until the guest has been switched over."""
         if self._failures.told("live_migration"):
@@ -176,6 +191,12 @@ class FakeDriver:
     def finish_migration(self, instance: Instance, *, power_on: bool) -> None:
         """Start the guest if told so."""
         self._change_power("finish_migration", instance.uuid, PowerState.RUNNING if power_on else PowerState.SHUTDOWN)
+
+    def console_output(self, uuid: str, offset: int) -> ConsoleOutput:
+        """Return nothing: these guests are silent. :raises GuestNotFound:"""
+        self._failures.raise_if_told("console_output")
+        self._files.require(uuid)
+        return ConsoleOutput(text="", next_offset=0)
 
     def _capacity(self) -> HostCapacity:
         fake, ratios = self._conf.fake, self._conf.compute

@@ -9,7 +9,7 @@ import pytest
 from oslo_config import cfg
 
 from minova import conf as minova_conf
-from minova.objects import Instance, MigrationOptions, MigrationProgress
+from minova.objects import Instance, MigrateData, MigrationOptions, MigrationProgress
 from minova.states import PowerState, VmState
 from minova.virt.driver import ComputeDriver
 from minova.virt.fake import FakeDriver
@@ -41,7 +41,7 @@ def make_instance(**changes: Any) -> Instance:
 
 
 INSTANCE = make_instance()
-OPTIONS = MigrationOptions()
+OPTIONS, DATA = MigrationOptions(), MigrateData()
 
 
 class Killed(BaseException):
@@ -138,11 +138,11 @@ def spawn_in(driver: ComputeDriver, power_state: PowerState) -> None:
 def migrate(driver: ComputeDriver, to: str = "destination", options: MigrationOptions = OPTIONS) -> Progress:
     """Live-migrate the guest, and return what was reported of it."""
     progress = Progress()
-    driver.live_migration(INSTANCE, to, options, progress)
+    driver.live_migration(INSTANCE, to, options, DATA, progress)
     return progress
 
 
 def leave_under_way(driver: ComputeDriver) -> None:
     """Start or join a migration, and leave it to itself at its first report."""
     with pytest.raises(Interrupted):
-        driver.live_migration(INSTANCE, "destination", OPTIONS, Progress(interrupt=True))
+        driver.live_migration(INSTANCE, "destination", OPTIONS, DATA, Progress(interrupt=True))

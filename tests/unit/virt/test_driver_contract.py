@@ -146,7 +146,7 @@ def test_soft_reboot_needs_a_guest_that_runs(source: ComputeDriver, before: Powe
         lambda driver: driver.reboot(UUID, hard=True),
         lambda driver: driver.pause(UUID),
         lambda driver: driver.unpause(UUID),
-        lambda driver: driver.check_can_live_migrate(INSTANCE, "destination", OPTIONS),
+        lambda driver: driver.check_can_live_migrate_source(INSTANCE, "destination", OPTIONS),
         lambda driver: driver.post_live_migration_at_destination(INSTANCE),
         lambda driver: driver.migrate_disk_and_power_off(INSTANCE, "destination"),
         lambda driver: driver.finish_migration(INSTANCE, power_on=True),

@@ -33,7 +33,7 @@ def test_check_can_live_migrate_changes_nothing(
 ) -> None:
     spawn_in(source, before)
     guests = source.list_guests()
-    source.check_can_live_migrate(INSTANCE, "destination", OPTIONS)
+    source.check_can_live_migrate_source(INSTANCE, "destination", OPTIONS)
     assert source.list_guests() == guests
     assert destination.list_guests() == ()
 
@@ -46,16 +46,16 @@ def test_check_can_live_migrate_refuses(
 ) -> None:
     spawn_in(source, before)
     with pytest.raises(DriverError):
-        source.check_can_live_migrate(INSTANCE, to, OPTIONS)
+        source.check_can_live_migrate_source(INSTANCE, to, OPTIONS)
     assert state(source) is before
 
 
 def test_pre_live_migration_refuses_a_guest_larger_than_the_host(destination: ComputeDriver) -> None:
     memory_mb = destination.capacity().memory_mb
     with pytest.raises(DriverError):
-        destination.pre_live_migration(make_instance(memory_mb=memory_mb + 1), OPTIONS)
-    destination.pre_live_migration(make_instance(memory_mb=memory_mb), OPTIONS)
-    destination.pre_live_migration(make_instance(memory_mb=memory_mb), OPTIONS)
+        destination.pre_live_migration(make_instance(memory_mb=memory_mb + 1), OPTIONS, DATA)
+    destination.pre_live_migration(make_instance(memory_mb=memory_mb), OPTIONS, DATA)
+    destination.pre_live_migration(make_instance(memory_mb=memory_mb), OPTIONS, DATA)
 
 
 @pytest.mark.parametrize("options", [OPTIONS, MigrationOptions(block_migration=True, bandwidth_mib=100)], ids=str)
@@ -64,7 +64,7 @@ def test_live_migration(
     source: ComputeDriver, destination: ComputeDriver, before: PowerState, options: MigrationOptions
 ) -> None:
     spawn_in(source, before)
-    destination.pre_live_migration(INSTANCE, options)
+    destination.pre_live_migration(INSTANCE, options, DATA)
     progress = migrate(source, options=options)
     expected = (Guest(uuid=UUID, name="web", power_state=before),)
     assert (source.list_guests(), destination.list_guests()) == ((), expected)
@@ -120,7 +120,7 @@ def test_abort(source: ComputeDriver, destination: ComputeDriver, before: PowerS
     spawn_in(source, before)
     guests = source.list_guests()
     with pytest.raises(MigrationAborted) as caught:
-        source.live_migration(INSTANCE, "destination", OPTIONS, lambda _: source.live_migration_abort(UUID))
+        source.live_migration(INSTANCE, "destination", OPTIONS, DATA, lambda _: source.live_migration_abort(UUID))
     assert caught.value.uuid == UUID
     assert (source.list_guests(), destination.list_guests()) == (guests, ())
     destination.rollback_live_migration_at_destination(UUID)
@@ -141,7 +141,7 @@ def test_a_migration_that_does_not_converge_can_be_aborted(
             source.live_migration_abort(UUID)
 
     with pytest.raises(MigrationAborted):
-        source.live_migration(INSTANCE, "destination", OPTIONS, abort_after_a_while)
+        source.live_migration(INSTANCE, "destination", OPTIONS, DATA, abort_after_a_while)
     assert len(progress.reports) == 100
     assert (state(source), state(destination)) == (RUNNING, None)
 
@@ -155,7 +155,7 @@ def test_force_complete(rig: Rig, source: ComputeDriver, destination: ComputeDri
         source.live_migration_force_complete(UUID)
         seen.add(state(source))
 
-    source.live_migration(INSTANCE, "destination", OPTIONS, force)
+    source.live_migration(INSTANCE, "destination", OPTIONS, DATA, force)
     assert seen == {PAUSED}
     assert (state(source), state(destination)) == (None, RUNNING)
 
@@ -169,7 +169,7 @@ def test_a_forced_migration_can_be_aborted(rig: Rig, source: ComputeDriver, dest
         source.live_migration_abort(UUID)
 
     with pytest.raises(MigrationAborted):
-        source.live_migration(INSTANCE, "destination", OPTIONS, force_and_abort)
+        source.live_migration(INSTANCE, "destination", OPTIONS, DATA, force_and_abort)
     assert (state(source), state(destination)) == (RUNNING, None)
 
 
@@ -215,7 +215,7 @@ def test_live_migration_of_a_guest_that_is_shut_down(source: ComputeDriver, dest
 
 def test_rollback_spares_a_guest_that_has_arrived(source: ComputeDriver, destination: ComputeDriver) -> None:
     source.spawn(INSTANCE)
-    destination.pre_live_migration(INSTANCE, OPTIONS)
+    destination.pre_live_migration(INSTANCE, OPTIONS, DATA)
     migrate(source)
     destination.rollback_live_migration_at_destination(UUID)
     assert state(destination) is RUNNING
@@ -223,6 +223,6 @@ def test_rollback_spares_a_guest_that_has_arrived(source: ComputeDriver, destina
 
 def test_rollback_of_nothing(destination: ComputeDriver) -> None:
     destination.rollback_live_migration_at_destination(UUID)
-    destination.pre_live_migration(INSTANCE, OPTIONS)
+    destination.pre_live_migration(INSTANCE, OPTIONS, DATA)
     destination.rollback_live_migration_at_destination(UUID)
     assert destination.list_guests() == ()

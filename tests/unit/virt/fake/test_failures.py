@@ -41,9 +41,11 @@ CALLS: dict[str, Callable[[ComputeDriver], object]] = {
     "reboot": lambda driver: driver.reboot(UUID, hard=True),
     "pause": lambda driver: driver.pause(UUID),
     "unpause": lambda driver: driver.unpause(UUID),
-    "check_can_live_migrate": lambda driver: driver.check_can_live_migrate(INSTANCE, "destination", OPTIONS),
-    "pre_live_migration": lambda driver: driver.pre_live_migration(INSTANCE, OPTIONS),
-    "live_migration": lambda driver: driver.live_migration(INSTANCE, "destination", OPTIONS, Progress()),
+    "check_can_live_migrate_source": lambda driver: driver.check_can_live_migrate_source(
+        INSTANCE, "destination", OPTIONS
+    ),
+    "pre_live_migration": lambda driver: driver.pre_live_migration(INSTANCE, OPTIONS, DATA),
+    "live_migration": lambda driver: driver.live_migration(INSTANCE, "destination", OPTIONS, DATA, Progress()),
     "live_migration_abort": lambda driver: driver.live_migration_abort(UUID),
     "live_migration_force_complete": lambda driver: driver.live_migration_force_complete(UUID),
     "post_live_migration_at_destination": lambda driver: driver.post_live_migration_at_destination(INSTANCE),
@@ -56,7 +58,7 @@ TAKE_TIME = set(CALLS) - {
     "capacity",
     "list_guests",
     "get_guest",
-    "check_can_live_migrate",
+    "check_can_live_migrate_source",
     "live_migration",
     "live_migration_abort",
     "live_migration_force_complete",
@@ -94,7 +96,7 @@ def test_an_operation_fails_on_its_host_alone(
 def test_no_operation_fails_for_another(rig: FakeRig, source: FakeDriver, destination: FakeDriver) -> None:
     rig.fake(failures=["capacity", "get_guest", "list_guests"])
     source.spawn(make_instance(uuid="second"))
-    destination.pre_live_migration(INSTANCE, OPTIONS)
+    destination.pre_live_migration(INSTANCE, OPTIONS, DATA)
     migrate(source)
 
 

@@ -94,7 +94,7 @@ def test_no_convergence(rig: FakeRig, source: FakeDriver, destination: FakeDrive
     rig.clock.killed_at = rig.clock.now + 100
     progress = Progress()
     with pytest.raises(Killed):
-        source.live_migration(INSTANCE, "destination", OPTIONS, progress)
+        source.live_migration(INSTANCE, "destination", OPTIONS, DATA, progress)
     assert {report.remaining_bytes for report in progress.reports} == {256 * MIB}
     assert progress.reports[-1].iteration >= 49
     assert state(destination) is None
@@ -102,7 +102,7 @@ def test_no_convergence(rig: FakeRig, source: FakeDriver, destination: FakeDrive
 
 def test_a_pause_lets_it_converge(rig: FakeRig, source: FakeDriver, destination: FakeDriver) -> None:
     rig.never_converge()
-    source.live_migration(INSTANCE, "destination", OPTIONS, lambda _: source.pause(UUID))
+    source.live_migration(INSTANCE, "destination", OPTIONS, DATA, lambda _: source.pause(UUID))
     assert (state(source), state(destination)) == (None, PAUSED)
 
 
@@ -111,18 +111,18 @@ def test_a_guest_that_was_paused_before_it_was_forced_stays_paused(
 ) -> None:
     rig.never_converge()
     source.pause(UUID)
-    source.live_migration(INSTANCE, "destination", OPTIONS, lambda _: source.live_migration_force_complete(UUID))
+    source.live_migration(INSTANCE, "destination", OPTIONS, DATA, lambda _: source.live_migration_force_complete(UUID))
     assert state(destination) is PAUSED
 
 
 def test_a_guest_that_is_shut_down_meanwhile(rig: FakeRig, source: FakeDriver, destination: FakeDriver) -> None:
     with pytest.raises(MigrationFailed, match="the guest is shutdown"):
-        source.live_migration(INSTANCE, "destination", OPTIONS, lambda _: source.power_off(UUID))
+        source.live_migration(INSTANCE, "destination", OPTIONS, DATA, lambda _: source.power_off(UUID))
     assert source.list_guests() == (Guest(uuid=UUID, name="web", power_state=SHUTDOWN),)
 
 
 def test_a_guest_that_is_destroyed_meanwhile(rig: FakeRig, source: FakeDriver, destination: FakeDriver) -> None:
-    source.live_migration(INSTANCE, "destination", OPTIONS, lambda _: source.destroy(UUID))
+    source.live_migration(INSTANCE, "destination", OPTIONS, DATA, lambda _: source.destroy(UUID))
     assert (state(source), state(destination)) == (None, None)
 
 
@@ -132,16 +132,16 @@ def test_an_abort_at_the_last_moment(source: FakeDriver, destination: FakeDriver
             source.live_migration_abort(UUID)
 
     with pytest.raises(MigrationAborted):
-        source.live_migration(INSTANCE, "destination", OPTIONS, abort)
+        source.live_migration(INSTANCE, "destination", OPTIONS, DATA, abort)
     assert (state(source), state(destination)) == (RUNNING, None)
 
 
 def test_one_migration_at_a_time(rig: FakeRig, source: FakeDriver, destination: FakeDriver) -> None:
     rig.driver("third")
     leave_under_way(source)
-    source.check_can_live_migrate(INSTANCE, "destination", OPTIONS)
+    source.check_can_live_migrate_source(INSTANCE, "destination", OPTIONS)
     with pytest.raises(OperationRefused, match="migrating to destination already"):
-        source.check_can_live_migrate(INSTANCE, "third", OPTIONS)
+        source.check_can_live_migrate_source(INSTANCE, "third", OPTIONS)
     with pytest.raises(MigrationFailed, match="migrating to destination already"):
         migrate(source, to="third")
     migrate(source)
@@ -153,7 +153,7 @@ def test_one_migration_at_a_time(rig: FakeRig, source: FakeDriver, destination: 
     [
         migrate,
         lambda driver: driver.migrate_disk_and_power_off(INSTANCE, "destination"),
-        lambda driver: driver.check_can_live_migrate(INSTANCE, "destination", OPTIONS),
+        lambda driver: driver.check_can_live_migrate_source(INSTANCE, "destination", OPTIONS),
     ],
 )
 def test_a_guest_of_the_same_uuid_at_the_destination_is_spared(

@@ -61,7 +61,7 @@ def test_joined_when_it_is_over_but_for_the_switch_over(
 def test_aborted_by_another_process(rig: FakeRig, source: FakeDriver, destination: FakeDriver) -> None:
     other = rig.driver("source")
     with pytest.raises(MigrationAborted):
-        source.live_migration(INSTANCE, "destination", OPTIONS, lambda _: other.live_migration_abort(UUID))
+        source.live_migration(INSTANCE, "destination", OPTIONS, DATA, lambda _: other.live_migration_abort(UUID))
 
 
 def test_an_abort_outlives_a_kill(rig: FakeRig, source: FakeDriver, destination: FakeDriver) -> None:
