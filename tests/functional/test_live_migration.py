@@ -209,8 +209,8 @@ def test_trace_names_who_did_what(lab: Lab) -> None:
         ("migrate", "compute:host1"),
         ("finish_at_destination", "compute:host2"),
     ]
-    [call] = [each for each in events if each.hop is Hop.CALL]
-    assert (call.step, call.service) == ("check_source", conductor)
+    calls = [(each.step, each.service) for each in events if each.hop is Hop.CALL]
+    assert calls == [("check_source", conductor), ("check_destination", conductor)]
     steps = [each.step for each in events if each.hop is Hop.STEP]
     assert steps == ["select_destination", "begin_preparing", "switch_host", "complete"]
 

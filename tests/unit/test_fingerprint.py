@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from minova.objects import Guest
 from minova.rpc.versions import parse
 from tests.unit.fingerprints import committed, current
 
@@ -69,4 +70,4 @@ def test_a_change_is_told() -> None:
 
 def test_enum_values_count() -> None:
     """A peer that does not know one of them cannot read the object."""
-    assert CURRENT["object Guest"]["1.0"]["power_state"].startswith("PowerState(nostate, running")
+    assert CURRENT["object Guest"][Guest.VERSION]["power_state"].startswith("PowerState(nostate, running")

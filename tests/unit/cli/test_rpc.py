@@ -198,7 +198,7 @@ def test_map_knows_both_ends_of_every_method(manage: Manage) -> None:
     assert all(all(each[name] for name in ("since", "kind", "client", "endpoint")) for each in methods.values())
     grown = methods["compute", "live_migration"]
     assert grown["kind"] == "cast"
-    assert grown["arguments_since"] == {"options": "1.1"}
+    assert grown["arguments_since"] == {"options": "1.1", "data": "1.4"}
     assert methods["conductor", "get_lowest_version"]["namespace"] == "control"
     assert methods["every", "ping"]["kind"] == "call"
 

@@ -17,13 +17,13 @@ from minova.conductor.rpcapi import ConductorAPI
 from minova.context import RequestContext
 from minova.db import convert
 from minova.exception import MigrationAborted, MigrationFailed, OperationRefused, PeerSilent
-from minova.objects import Guest, Instance, MigrationOptions, MigrationProgress, Order
+from minova.objects import Guest, Instance, MigrateData, MigrationOptions, MigrationProgress, Order
 from minova.states import MigrationEvent, PowerState
 from minova.virt.driver import ComputeDriver, ProgressCallback
 from tests.unit.compute.rig import PATIENCE, Clock, a_lease, an_order
 from tests.unit.rows import an_instance
 
-OPTIONS = MigrationOptions()
+OPTIONS, DATA = MigrationOptions(), MigrateData(address="there")
 
 
 def progress(elapsed: float = 1.0) -> MigrationProgress:
@@ -47,8 +47,14 @@ class Hypervisor:
         return Guest(uuid=uuid, name="", power_state=PowerState.RUNNING, migrating_to=migrating_to)
 
     def live_migration(
-        self, instance: Instance, destination: str, options: MigrationOptions, on_progress: ProgressCallback
+        self,
+        instance: Instance,
+        destination: str,
+        options: MigrationOptions,
+        data: MigrateData,
+        on_progress: ProgressCallback,
     ) -> None:
+        assert data == DATA
         uuid = instance.uuid
         with self.changed:
             self.begun.append(uuid)
@@ -144,7 +150,7 @@ def start(migrations: LiveMigrations, hypervisor: Hypervisor, lease: HostLease) 
         job = Job(order, lambda _job: {}, cast("Executor", pool), lease)
         jobs.append(job)
         instance = convert.instance(an_instance(uuid, **more))
-        return job, pool.submit(migrations.run, job, instance, "there", options)
+        return job, pool.submit(migrations.run, job, instance, "there", options, DATA)
 
     yield begin
     migrations.stop()

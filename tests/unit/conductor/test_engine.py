@@ -146,7 +146,11 @@ def test_second_outcome_of_an_order_changes_nothing(rig: Rig, engine: Engine, ag
 
 def test_answer_to_a_question_leads_to_the_next_step(rig: Rig, engine: Engine) -> None:
     submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
-    assert rig.computes.sent == [("check_can_live_migrate_source", "host1"), ("pre_live_migration", "host2")]
+    assert rig.computes.sent == [
+        ("check_can_live_migrate_source", "host1"),
+        ("check_can_live_migrate_destination", "host2"),
+        ("pre_live_migration", "host2"),
+    ]
 
 
 def test_question_that_is_answered_with_an_error_turns_back(
@@ -272,7 +276,7 @@ def test_step_that_came_while_the_conductor_stopped_stays_listed_to_be_handed_ov
 ) -> None:
     monkeypatch.setattr(rig.computes, "check_can_live_migrate_source", lambda *_: engine.stop(), raising=False)
     action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
-    assert row(rig, action).step == "prepare_destination"
+    assert row(rig, action).step == "check_destination"
     assert rig.computes.sent == []
     assert engine.active_actions() == [action]
 

@@ -98,12 +98,12 @@ def stop(rig: Rig) -> Told:
 
 @pytest.fixture
 def preparing(rig: Rig) -> Told:
-    return live_migration(rig, "prepare_destination on host2", 1)
+    return live_migration(rig, "prepare_destination on host2", 2)
 
 
 @pytest.fixture
 def moving(rig: Rig) -> Told:
-    return live_migration(rig, "migrate on host1", 2)
+    return live_migration(rig, "migrate on host1", 3)
 
 
 # The next attempt, and why.

@@ -73,7 +73,7 @@ def another_way_back(rig: Rig, action: str) -> None:
 def another_version(rig: Rig, action: str) -> None:
     with rig.database.read() as session:
         data = session.get_one(models.Action, action).data
-    rig.change(models.Action, action, data={**data, "version": "1.1"})
+    rig.change(models.Action, action, data={**data, "version": "1.99"})
 
 
 def another_verb(rig: Rig, action: str) -> None:

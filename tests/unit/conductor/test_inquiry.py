@@ -152,6 +152,7 @@ def test_report_is_taken_by_any_conductor_and_an_answer_by_the_owner(
     action = rig.begin(Verb.LIVE_MIGRATE, options={}, destination="host2")
     asking = explain().action
     rig.succeed(action)
+    rig.succeed(action)
     ordered = explain().action
     assert asking is not None
     assert ordered is not None

@@ -64,6 +64,7 @@ def test_step_that_is_rolled_back_is_not_announced(
 
     monkeypatch.setattr(LiveMigrationTask, "advance_migration", burst)
     rig.succeed(action)
+    rig.succeed(action)
     assert types(told) == ["migration.failed", "instance.live_migration.error"]
     assert rig.migration.status == "failed"
 

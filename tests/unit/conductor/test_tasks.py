@@ -73,6 +73,7 @@ FORWARD = {
     Verb.REBUILD: ["rebuild on host1", "succeeded"],
     Verb.LIVE_MIGRATE: [
         "check_source on host1",
+        "check_destination on host2",
         "prepare_destination on host2",
         "migrate on host1",
         "finish_at_destination on host2",
@@ -97,6 +98,7 @@ BACK = {
     (Verb.DELETE, "destroy"): ["failed"],
     (Verb.REBUILD, "rebuild"): ["failed"],
     (Verb.LIVE_MIGRATE, "check_source"): ["failed"],
+    (Verb.LIVE_MIGRATE, "check_destination"): ["failed"],
     (Verb.LIVE_MIGRATE, "prepare_destination"): ["rollback_destination on host2", "failed"],
     (Verb.LIVE_MIGRATE, "migrate"): ["rollback_destination on host2", "failed"],
     (Verb.LIVE_MIGRATE, "finish_at_destination"): ["failed"],
@@ -228,7 +230,7 @@ def test_room_is_held_on_both_hosts_until_the_end(rig: Rig) -> None:
         seen.append((rig.instance.host, rig.rooms()))
         rig.succeed(action)
     both = ["host1", "host2"]
-    assert seen == [("host1", both), ("host1", both), ("host1", both), ("host2", both)]
+    assert seen == [*[("host1", both)] * 4, ("host2", both)]
     assert rig.rooms() == ["host2"]
 
 

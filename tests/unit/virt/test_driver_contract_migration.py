@@ -11,6 +11,7 @@ from minova.objects import Guest, MigrationOptions, MigrationProgress
 from minova.states import PowerState
 from minova.virt.driver import ComputeDriver
 from tests.unit.virt.rig import (
+    DATA,
     INSTANCE,
     OPTIONS,
     PAUSED,
@@ -97,7 +98,7 @@ def test_a_guest_is_at_the_source_until_it_is_at_the_destination(
     source.spawn(INSTANCE)
     seen = []
     source.live_migration(
-        INSTANCE, "destination", OPTIONS, lambda _: seen.append((source.list_guests(), destination.list_guests()))
+        INSTANCE, "destination", OPTIONS, DATA, lambda _: seen.append((source.list_guests(), destination.list_guests()))
     )
     on_its_way = Guest(uuid=UUID, name="web", power_state=RUNNING, migrating_to="destination")
     assert set(seen) == {((on_its_way,), ())}

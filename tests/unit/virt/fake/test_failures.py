@@ -16,6 +16,7 @@ from minova.virt.driver import ComputeDriver
 from minova.virt.fake import FakeDriver
 from minova.virt.fake.failures import OPERATIONS
 from tests.unit.virt.rig import (
+    DATA,
     INSTANCE,
     OPTIONS,
     PAUSED,
@@ -44,6 +45,9 @@ CALLS: dict[str, Callable[[ComputeDriver], object]] = {
     "check_can_live_migrate_source": lambda driver: driver.check_can_live_migrate_source(
         INSTANCE, "destination", OPTIONS
     ),
+    "check_can_live_migrate_destination": lambda driver: driver.check_can_live_migrate_destination(
+        INSTANCE, OPTIONS, DATA
+    ),
     "pre_live_migration": lambda driver: driver.pre_live_migration(INSTANCE, OPTIONS, DATA),
     "live_migration": lambda driver: driver.live_migration(INSTANCE, "destination", OPTIONS, DATA, Progress()),
     "live_migration_abort": lambda driver: driver.live_migration_abort(UUID),
@@ -52,6 +56,7 @@ CALLS: dict[str, Callable[[ComputeDriver], object]] = {
     "rollback_live_migration_at_destination": lambda driver: driver.rollback_live_migration_at_destination(UUID),
     "migrate_disk_and_power_off": lambda driver: driver.migrate_disk_and_power_off(INSTANCE, "destination"),
     "finish_migration": lambda driver: driver.finish_migration(INSTANCE, power_on=True),
+    "console_output": lambda driver: driver.console_output(UUID, 0),
 }
 
 TAKE_TIME = set(CALLS) - {
@@ -59,6 +64,8 @@ TAKE_TIME = set(CALLS) - {
     "list_guests",
     "get_guest",
     "check_can_live_migrate_source",
+    "check_can_live_migrate_destination",
+    "console_output",
     "live_migration",
     "live_migration_abort",
     "live_migration_force_complete",

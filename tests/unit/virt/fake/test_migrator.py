@@ -16,6 +16,7 @@ from minova.exception import (
 from minova.objects import Guest, MigrationOptions, MigrationProgress
 from minova.virt.fake import FakeDriver
 from tests.unit.virt.rig import (
+    DATA,
     INSTANCE,
     OPTIONS,
     PAUSED,
@@ -188,7 +189,7 @@ def test_what_was_decided_counts_while_the_guest_is_away_from_its_thread(rig: Fa
     source.spawn(INSTANCE)
     with ThreadPoolExecutor(1) as pool:
         try:
-            migration = pool.submit(source.live_migration, INSTANCE, "destination", OPTIONS, Progress())
+            migration = pool.submit(source.live_migration, INSTANCE, "destination", OPTIONS, DATA, Progress())
             assert asleep.wait(30)
             on_its_way = Guest(uuid=UUID, name="web", power_state=RUNNING, migrating_to="destination")
             assert source.list_guests() == (on_its_way,)

@@ -12,6 +12,7 @@ from minova.exception import (
 from minova.objects import Guest
 from minova.virt.fake import FakeDriver
 from tests.unit.virt.rig import (
+    DATA,
     INSTANCE,
     OPTIONS,
     PAUSED,
