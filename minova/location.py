@@ -1,0 +1,128 @@
+"""Where files are fetched from: an absolute path, or a URL of ``http`` or ``https``.
+
+URLs are read by requests, which oslo.config brings along: it knows proxies (``https_proxy``, ``no_proxy``),
+certificates (``REQUESTS_CA_BUNDLE``) and redirects.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from minova.exception import InvalidInput
+
+if TYPE_CHECKING:
+    import requests
+
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A file that is being read.
+
+    :ivar size: in bytes; None: nobody knows.
+    :ivar chunks: its content, once; raises InvalidInput when no more can be had though there should be.
+    """
+
+    size: int | None
+    chunks: Iterator[bytes]
+
+
+def shown(location: str) -> str:
+    """Return a location without what may be secret: the user and password of a URL, and its query."""
+    scheme, mark, rest = location.partition("://")
+    if not mark:
+        return location
+    place, question, _query = rest.partition("?")
+    authority, slash, path = place.partition("/")
+    _user, at, server = authority.rpartition("@")
+    return f"{scheme}://{'***@' if at else ''}{server}{slash}{path}{'?***' if question else ''}"
+
+
+@contextmanager
+def opened(location: str, timeout: float) -> Iterator[Source]:
+    """Open what is at a location.
+
+    :param timeout: seconds to wait for a server, for each piece.
+    :raises InvalidInput: it cannot be read, and why.
+    """
+    with _file(location) if location.startswith("/") else _url(location, timeout) as source:
+        yield source
+
+
+def sha256(location: str, timeout: float) -> str:
+    """Read what is at a location, and return its digest. :raises InvalidInput: it cannot be read, and why."""
+    digest = hashlib.sha256()
+    with opened(location, timeout) as source:
+        for chunk in source.chunks:
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _file(path: str) -> Iterator[Source]:
+    try:
+        # A pipe must not be waited for.
+        opened_file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as error:
+        raise InvalidInput(reason=f"{path}: {error.strerror}") from None
+    with opened_file:
+        status = os.fstat(opened_file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidInput(reason=f"{path}: it is not a regular file")
+        yield Source(size=status.st_size, chunks=_read(path, opened_file))
+
+
+def _read(path: str, file: BinaryIO) -> Iterator[bytes]:
+    try:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+    except OSError as error:
+        raise InvalidInput(reason=f"{path}: {error.strerror}") from None
+
+
+@contextmanager
+def _url(url: str, timeout: float) -> Iterator[Source]:
+    # Here, for a command line that fetches nothing does without it.
+    import requests
+
+    try:
+        # What is compressed on the way would have another size and digest.
+        response = requests.get(url, stream=True, timeout=timeout, headers={"Accept-Encoding": "identity"})
+    except requests.RequestException as error:
+        raise _unreachable(url, error, timeout) from None
+    with response:
+        if response.status_code != requests.codes.ok:
+            answer = " ".join(f"{response.status_code} {response.reason}".split())
+            raise InvalidInput(reason=f"{shown(url)}: the server answers {answer}")
+        length = response.headers.get("Content-Length", "")
+        yield Source(size=int(length) if length.isdecimal() else None, chunks=_receive(url, response, timeout))
+
+
+def _receive(url: str, response: "requests.Response", timeout: float) -> Iterator[bytes]:
+    import requests
+
+    try:
+        yield from response.iter_content(_CHUNK)
+    except requests.RequestException as error:
+        raise _unreachable(url, error, timeout) from None
+
+
+def _unreachable(url: str, error: Exception, timeout: float) -> InvalidInput:
+    """Return what to tell of an error; its own text would quote the URL."""
+    import requests
+
+    reasons = (
+        (requests.Timeout, f"no answer within {timeout:g} s"),
+        (requests.exceptions.SSLError, "the server's certificate is not accepted"),
+        (requests.exceptions.ProxyError, "the proxy does not lead there"),
+        (requests.exceptions.ChunkedEncodingError, "the connection broke off half-way"),
+        (requests.ConnectionError, "the server cannot be reached, or has broken off the connection"),
+        (requests.TooManyRedirects, "it is redirected for ever"),
+    )
+    reason = next((text for kind, text in reasons if isinstance(error, kind)), "this is no URL that can be fetched")
+    return InvalidInput(reason=f"{shown(url)}: {reason}")
