@@ -6,7 +6,18 @@ from types import ModuleType
 
 from oslo_config import cfg
 
-from minova.conf import base, compute, conductor, embedded, fake, notifications, rpc, scheduler, upgrade_levels
+from minova.conf import (
+    base,
+    compute,
+    conductor,
+    embedded,
+    fake,
+    image_cache,
+    notifications,
+    rpc,
+    scheduler,
+    upgrade_levels,
+)
 
 GROUPS: tuple[ModuleType, ...] = (
     base,
@@ -14,6 +25,7 @@ GROUPS: tuple[ModuleType, ...] = (
     conductor,
     embedded,
     fake,
+    image_cache,
     notifications,
     rpc,
     scheduler,
