@@ -1,0 +1,191 @@
+"""Where the files of guests are, and which host owns them.
+
+Each guest has a folder of its own below ``[libvirt] instances_path``, and in it a file that names the host that has the
+guest. Where hosts share the path, that file is how a guest that is shut down passes from one to the other: it is only
+ever replaced as a whole, so it names one host at any moment.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from oslo_config import cfg
+
+from minova.exception import ConfigurationError, OperationRefused
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_OWNER, _FORMER_OWNER, _DEFINITION, _REBOOTING = "owner", "former_owner", "domain.xml", "rebooting"
+_TEMPORARY = ".tmp"
+
+
+class Storage:
+    """The folders of guests, as one host sees them."""
+
+    def __init__(self, conf: cfg.ConfigOpts, host: str) -> None:
+        """Make the host known to those that share the storage.
+
+        :raises ConfigurationError: a folder cannot be used.
+        """
+        self._host = host
+        self.root = Path(conf.libvirt.instances_path)
+        self._consoles = Path(conf.libvirt.console_path)
+        for option in ("instances_path", "console_path", "image_cache_path"):
+            if not Path(conf.libvirt[option]).is_absolute():
+                reason = f"[libvirt] {option} = {conf.libvirt[option]} is not an absolute path"
+                raise ConfigurationError(reason=reason)
+        try:
+            # The hypervisor runs as another user, and has to pass.
+            for folder in (self.root, self._consoles, self._hosts):
+                folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+            _write(self._hosts / host, f"{host}\n")
+        except OSError as error:
+            reason = f"[libvirt] instances_path and console_path: cannot use {error.filename}: {error.strerror}"
+            raise ConfigurationError(reason=reason) from error
+
+    def shares_with(self, host: str) -> bool:
+        """Return whether another host has its guests' files in the same place."""
+        return host != self._host and Path(host).name == host and (self._hosts / host).is_file()
+
+    def folder(self, uuid: str) -> Path:
+        """Return a guest's folder, there or not. :raises OperationRefused: that is no UUID."""
+        if not _UUID.fullmatch(uuid):
+            raise self._refusal(f"{uuid!r} is no UUID")
+        return self.root / uuid
+
+    def disk(self, uuid: str) -> Path:
+        """Return a guest's root disk, there or not."""
+        return self.folder(uuid) / "disk"
+
+    def seed(self, uuid: str) -> Path:
+        """Return the CD with what cloud-init is to do, there or not."""
+        return self.folder(uuid) / "seed.iso"
+
+    def console(self, uuid: str) -> Path:
+        """Return what a guest has written to its console on this host, there or not."""
+        return self._consoles / f"{self.folder(uuid).name}.log"
+
+    def owner(self, uuid: str) -> str | None:
+        """Return the host that has the guest, as far as its folder tells."""
+        return self._read(uuid, _OWNER)
+
+    def owned(self) -> list[str]:
+        """Return the UUIDs of the guests that this host has by their folders."""
+        with self._one_line_errors():
+            names = sorted(entry.name for entry in os.scandir(self.root) if _UUID.fullmatch(entry.name))
+        return [name for name in names if self.owner(name) == self._host]
+
+    def hand_over(self, uuid: str, host: str) -> None:
+        """Have another host own the guest from now on."""
+        self._write(uuid, _OWNER, f"{host}\n")
+        self.settle(uuid)
+
+    def take(self, uuid: str) -> None:
+        """Have this host own the guest, and its folder be there. It is another's again if it is not settled."""
+        with self._one_line_errors():
+            folder = self.folder(uuid)
+            folder.mkdir(mode=0o711, exist_ok=True)
+            if folder.is_symlink():
+                raise self._refusal(f"{folder} is a symbolic link")
+        owner = self.owner(uuid)
+        if owner == self._host:
+            return
+        if owner is None:
+            self.settle(uuid)
+        else:
+            self._write(uuid, _FORMER_OWNER, f"{owner}\n")
+        self._write(uuid, _OWNER, f"{self._host}\n")
+
+    def settle(self, uuid: str) -> None:
+        """Keep for good what was taken from another host: there is no guest there any more."""
+        self._unlink(uuid, _FORMER_OWNER)
+
+    def keep_definition(self, uuid: str, xml: str) -> None:
+        """Keep what libvirt was told of a guest, for a host that it moves to."""
+        self._write(uuid, _DEFINITION, xml)
+
+    def definition(self, uuid: str) -> str | None:
+        """Return what libvirt was told of a guest, if anything was."""
+        return self._read(uuid, _DEFINITION)
+
+    def note_reboot(self, uuid: str) -> None:
+        """Note that a guest which shuts itself down is to be started again."""
+        self._write(uuid, _REBOOTING, "")
+
+    def reboots(self, uuid: str) -> bool:
+        """Return whether a guest that has shut itself down is to be started again."""
+        return self._read(uuid, _REBOOTING) is not None
+
+    def forget_reboot(self, uuid: str) -> None:
+        """Undo :meth:`note_reboot`."""
+        self._unlink(uuid, _REBOOTING)
+
+    def prepare_console(self, uuid: str) -> None:
+        """Make sure that what libvirtd, which is root's, writes down of a console can be read here."""
+        with self._one_line_errors():
+            self.console(uuid).touch(mode=0o600)
+
+    def remove(self, uuid: str, *, for_good: bool) -> None:
+        """Remove a guest's files, unless another host owns them; what is not settled goes back to where it was.
+
+        :param for_good: it is settled.
+        """
+        with self._one_line_errors():
+            self.console(uuid).unlink(missing_ok=True)
+            folder, former = self.folder(uuid), self._read(uuid, _FORMER_OWNER)
+            if folder.is_symlink() or not folder.is_dir() or self.owner(uuid) not in (None, self._host):
+                return
+            if former is not None and not for_good:
+                self.hand_over(uuid, former)
+                return
+            # The owner last: until then the guest is seen, and removed again.
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == _OWNER):
+                file.unlink(missing_ok=True)
+            folder.rmdir()
+
+    def _read(self, uuid: str, name: str) -> str | None:
+        with self._one_line_errors():
+            try:
+                return (self.folder(uuid) / name).read_text().strip()
+            except FileNotFoundError:
+                return None
+
+    def _write(self, uuid: str, name: str, text: str) -> None:
+        with self._one_line_errors():
+            _write(self.folder(uuid) / name, text)
+
+    def _unlink(self, uuid: str, name: str) -> None:
+        with self._one_line_errors():
+            (self.folder(uuid) / name).unlink(missing_ok=True)
+
+    @property
+    def _hosts(self) -> Path:
+        return self.root / ".hosts"
+
+    @contextmanager
+    def _one_line_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._refusal(f"{error.filename}: {error.strerror}") from error
+
+    def _refusal(self, reason: str) -> OperationRefused:
+        return OperationRefused(host=self._host, operation="the guest's files", reason=reason)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file so that it has either its old content or the new one, whenever anything stops."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=_TEMPORARY)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(handle)
+        # Hosts that share the storage may run as different users.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(file)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
