@@ -1,0 +1,283 @@
+"""The guests of one host: which there are, and their power.
+
+Whose domain runs here, is here. One that is shut down is here if its folder says so, or if it has none: see
+:mod:`minova.virt.libvirt.storage`.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+import libvirt
+
+from minova.exception import GuestNotFound
+from minova.objects import Guest
+from minova.states import PowerState
+from minova.virt.libvirt.connection import Connection
+from minova.virt.libvirt.domain_xml import NAMESPACE, Marked, definition_name
+from minova.virt.libvirt.storage import Storage
+
+T = TypeVar("T")
+
+_POWER_STATES = {
+    libvirt.VIR_DOMAIN_NOSTATE: PowerState.NOSTATE,
+    libvirt.VIR_DOMAIN_RUNNING: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: PowerState.PAUSED,
+    # It is about to be off, and is not yet.
+    libvirt.VIR_DOMAIN_SHUTDOWN: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_SHUTOFF: PowerState.SHUTDOWN,
+    libvirt.VIR_DOMAIN_CRASHED: PowerState.CRASHED,
+    # Its memory stays: it does not run on until it is woken.
+    libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.PAUSED,
+}
+
+_NOT_OURS = (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN)
+
+_ADDRESS_SOURCES = (libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP)
+
+_UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+)
+
+_LOOK_SECONDS = 0.1
+_ASK_AGAIN_SECONDS = 5.0
+"""A guest that has only begun to boot does not hear the first time."""
+
+
+class Guests:
+    """The domains of one host that are minova's; no other is ever looked at twice."""
+
+    def __init__(self, connection: Connection, storage: Storage, host: str) -> None:
+        self._connection = connection
+        self._storage = storage
+        self._host = host
+        self._definitions = threading.Lock()
+
+    def all(self) -> tuple[Guest, ...]:
+        """Return every guest of this host, by UUID."""
+
+        def look(connection: libvirt.virConnect) -> dict[str, Guest]:
+            domains = [domain for domain in connection.listAllDomains() if _marked(domain) is not None]
+            # The folders last: a guest that is removed meanwhile loses its domain first.
+            found = {domain.UUIDString(): self._look(domain) for domain in domains}
+            moved_here = {uuid: self._moved_here(uuid) for uuid in self._storage.owned() if uuid not in found}
+            return {uuid: guest for uuid, guest in (found | moved_here).items() if guest is not None}
+
+        guests = self._connection.run("list_guests", look)
+        return tuple(guests[uuid] for uuid in sorted(guests))
+
+    def find(self, uuid: str) -> Guest | None:
+        """Return a guest, or None if this host does not have it."""
+
+        def look(connection: libvirt.virConnect) -> Guest | None:
+            domain = find_domain(connection, uuid)
+            if domain is not None:
+                return self._look(domain)
+            return self._moved_here(uuid) if self._storage.owner(uuid) == self._host else None
+
+        return self._connection.run("get_guest", look)
+
+    def require(self, uuid: str) -> Guest:
+        """Return a guest. :raises GuestNotFound:"""
+        guest = self.find(uuid)
+        if guest is None:
+            raise GuestNotFound(uuid=uuid, host=self._host)
+        return guest
+
+    def sizes(self) -> dict[str, Marked]:
+        """Return what is given to guests of which there are domains here, by UUID."""
+
+        def look(connection: libvirt.virConnect) -> dict[str, Marked]:
+            marked = {domain.UUIDString(): _marked(domain) for domain in connection.listAllDomains()}
+            return {uuid: sizes for uuid, sizes in marked.items() if sizes is not None}
+
+        return self._connection.run("spawn", look)
+
+    def has_domain(self, uuid: str) -> bool:
+        """Return whether a guest is here, and has a domain."""
+
+        def look(connection: libvirt.virConnect) -> bool:
+            domain = find_domain(connection, uuid)
+            return domain is not None and self._look(domain) is not None
+
+        return self._connection.run("get_guest", look)
+
+    def define(self, uuid: str, xml: str) -> None:
+        """Make a guest's domain, unless there is one."""
+        self._storage.keep_definition(uuid, xml)
+        self._connection.run("spawn", lambda connection: self._define(connection, uuid))
+
+    def start(self, uuid: str) -> None:
+        """Let a guest run, whatever its state."""
+
+        def work(domain: libvirt.virDomain) -> None:
+            state, _reason = domain.state()
+            if state == libvirt.VIR_DOMAIN_PAUSED:
+                domain.resume()
+            elif state == libvirt.VIR_DOMAIN_PMSUSPENDED:
+                domain.pMWakeup()
+            elif not domain.isActive():
+                self._storage.prepare_console(uuid)
+                domain.create()
+
+        self.on_domain("power_on", uuid, work)
+
+    def stop(self, uuid: str, patience: float) -> None:
+        """Have a guest shut itself down, and see to it after ``patience`` seconds; its domain may be gone."""
+        gives_up_at, asks_at = time.monotonic() + patience, 0.0
+        while (now := time.monotonic()) < gives_up_at and self._runs(uuid):
+            if now >= asks_at:
+                asks_at = now + _ASK_AGAIN_SECONDS
+                self.on_domain("power_off", uuid, _press_power_button)
+            time.sleep(_LOOK_SECONDS)
+        self.cut_off(uuid)
+
+    def cut_off(self, uuid: str) -> None:
+        """Take the power from a guest, if there is one."""
+
+        def work(connection: libvirt.virConnect) -> None:
+            domain = find_domain(connection, uuid)
+            if domain is not None and domain.isActive():
+                with taking_for_done(libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
+                    domain.destroy()
+
+        self._connection.run("power_off", work)
+
+    def pause(self, uuid: str) -> None:
+        """Freeze a guest that runs."""
+        self.on_domain("pause", uuid, lambda domain: domain.suspend())
+
+    def forget(self, uuid: str) -> None:
+        """Take the power from a guest and remove its domain, if there is one."""
+        self.cut_off(uuid)
+
+        def work(connection: libvirt.virConnect) -> None:
+            domain = find_domain(connection, uuid)
+            if domain is not None:
+                with taking_for_done(libvirt.VIR_ERR_NO_DOMAIN):
+                    domain.undefineFlags(_UNDEFINE)
+
+        self._connection.run("destroy", work)
+
+    def on_domain(self, operation: str, uuid: str, work: Callable[[libvirt.virDomain], T]) -> T:
+        """Return what ``work`` does with a guest's domain. :raises GuestNotFound: there is none."""
+        return self._connection.run(operation, lambda connection: work(self._define(connection, uuid)))
+
+    def _runs(self, uuid: str) -> bool:
+        def look(connection: libvirt.virConnect) -> bool:
+            domain = find_domain(connection, uuid)
+            return domain is not None and _POWER_STATES.get(domain.state()[0]) is PowerState.RUNNING
+
+        return self._connection.run("power_off", look)
+
+    def _define(self, connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
+        """Return a guest's domain; if it has moved here without one, make it as it was there."""
+        with self._definitions:
+            domain = find_domain(connection, uuid)
+            if domain is not None:
+                return domain
+            definition = self._storage.definition(uuid)
+            if definition is None or self._storage.owner(uuid) != self._host:
+                raise GuestNotFound(uuid=uuid, host=self._host)
+            return connection.defineXML(definition)
+
+    def _look(self, domain: libvirt.virDomain) -> Guest | None:
+        """Return the guest of a domain, or None if another host has it."""
+        try:
+            marked, uuid, (state, _reason) = _marked(domain), domain.UUIDString(), domain.state()
+            if domain.isActive():
+                if marked is None or _is_arriving(domain):
+                    return None
+                addresses = _addresses(domain)
+            elif marked is None or self._has_left(domain, uuid):
+                return None
+            else:
+                addresses = ()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+        power_state = _POWER_STATES.get(state, PowerState.NOSTATE)
+        return Guest(uuid=uuid, name=marked.name, power_state=power_state, addresses=addresses)
+
+    def _moved_here(self, uuid: str) -> Guest:
+        """Return a guest that another host has handed over, and that has no domain yet."""
+        definition = self._storage.definition(uuid)
+        name = definition_name(definition) if definition is not None else ""
+        return Guest(uuid=uuid, name=name or uuid, power_state=PowerState.SHUTDOWN)
+
+    def _has_left(self, domain: libvirt.virDomain, uuid: str) -> bool:
+        """Return whether another host has a guest whose domain is shut off; then no domain of it is needed here."""
+        with self._definitions:
+            if self._storage.owner(uuid) in (None, self._host) or domain.isActive():
+                return False
+            with taking_for_done(libvirt.VIR_ERR_NO_DOMAIN):
+                domain.undefineFlags(_UNDEFINE)
+            return True
+
+
+def find_domain(connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain | None:
+    """Return a guest's domain, or None if there is none of minova's."""
+    try:
+        domain = connection.lookupByUUIDString(uuid)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+    return domain if _marked(domain) is not None else None
+
+
+@contextmanager
+def taking_for_done(*codes: int) -> Iterator[None]:
+    """Take errors of these codes for success: what was to be done is done."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in codes:
+            raise
+
+
+def _marked(domain: libvirt.virDomain) -> Marked | None:
+    """Return what a domain says of its instance, or None if it is not minova's."""
+    try:
+        return Marked.parse(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in _NOT_OURS:
+            return None
+        raise
+
+
+def _is_arriving(domain: libvirt.virDomain) -> bool:
+    """Return whether a live migration to here is under way: until its end the source has the guest."""
+    try:
+        domain.jobInfo()
+    except libvirt.libvirtError as error:
+        code = error.get_error_code()
+        # One that has just stopped has no jobs.
+        if code not in (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_INVALID):
+            raise
+        # Of a migration to here libvirt tells nothing.
+        return bool(code == libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
+    return False
+
+
+def _addresses(domain: libvirt.virDomain) -> tuple[str, ...]:
+    """Return the IP addresses of a guest that runs: those that libvirt leased to it, or that the host has met."""
+    found: list[str] = []
+    for source in _ADDRESS_SOURCES:
+        with suppress(libvirt.libvirtError):
+            for interface in domain.interfaceAddresses(source).values():
+                found += [address["addr"] for address in interface["addrs"] or ()]
+    return tuple(dict.fromkeys(found))
+
+
+def _press_power_button(domain: libvirt.virDomain) -> None:
+    # A guest that does not listen, or has gone meanwhile, is what the patience is for.
+    with suppress(libvirt.libvirtError):
+        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
