@@ -40,7 +40,7 @@ class ComputeManager:
     @expose
     def terminate_instance(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
         """Remove a guest and its disks."""
-        self._do(order, lambda: self._driver.destroy(instance.uuid))
+        self._do(order, lambda: self._driver.destroy(instance.uuid, home=instance.host))
 
     @expose
     def start_instance(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
@@ -72,7 +72,7 @@ class ComputeManager:
         """Make a guest anew with fresh disks, and start it if told so."""
 
         def rebuild() -> None:
-            self._driver.destroy(instance.uuid)
+            self._driver.destroy(instance.uuid, home=instance.host)
             self._driver.spawn(instance, power_on=power_on)
 
         self._do(order, rebuild)

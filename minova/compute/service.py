@@ -22,7 +22,7 @@ from minova.rpc.rollcall import RollCallAPI
 from minova.rpc.server import get_server
 from minova.rpc.versions import Pins
 from minova.service import RENEWALS_PER_LEASE, Service
-from minova.virt.driver import ComputeDriver
+from minova.virt.driver import ComputeDriver, GuestWatcher
 
 LOG = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ class ComputeService(Service):
         """Put the compute of ``host`` together."""
         self._conf = conf
         self._host = host
+        self._driver = driver
+        self._unwatch: Callable[[], None] | None = None
         conductors = ControlAPI(conf, transport, conductor_rpcapi.TOPIC)
         self._pins = Pins(conf, conductors.lowest)
         conductor = ConductorAPI(conf, transport, self._pins)
@@ -65,6 +67,16 @@ class ComputeService(Service):
             (self._conf.conductor.lease / RENEWALS_PER_LEASE, self.reporter.renew),
             (self._conf.compute.report_retry_interval, self._outbox.retry),
         )
+
+    def announce(self) -> None:
+        """Report from now on at once what guests do by themselves, if the hypervisor tells."""
+        if isinstance(self._driver, GuestWatcher):
+            self._unwatch = self._driver.watch_guests(self.reporter.report)
+
+    def close(self) -> None:
+        """Listen to the hypervisor no more."""
+        if self._unwatch is not None:
+            self._unwatch()
 
     def is_ready(self) -> bool:
         """Return whether a conductor knows of the host: before that, nothing is worked on."""

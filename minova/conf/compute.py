@@ -8,7 +8,10 @@ OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
         "driver",
         default="fake",
-        choices=[("fake", "guests that are files: for tests, demonstrations and learning")],
+        choices=[
+            ("fake", "guests that are files: for tests, demonstrations and learning"),
+            ("libvirt", "QEMU/KVM guests, see [libvirt]; needs libvirt-python: pip install 'minova[libvirt]'"),
+        ],
         help="The virt driver: which hypervisor runs the guests.",
     ),
     cfg.IntOpt(

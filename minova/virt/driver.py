@@ -8,7 +8,7 @@ though never two at once for the same guest, but for the three that reach into a
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from minova.objects import (
     ConsoleOutput,
@@ -50,8 +50,12 @@ class ComputeDriver(Protocol):
         """
         ...
 
-    def destroy(self, uuid: str) -> None:
-        """Remove the guest and its disks; nothing happens if it is not there."""
+    def destroy(self, uuid: str, *, home: str | None = None) -> None:
+        """Remove the guest and its disks; nothing happens if it is not there.
+
+        :param home: the host that is known to have the instance. Disks that were taken over from another host go back
+            to that one, unless it is this.
+        """
         ...
 
     def power_on(self, uuid: str) -> None:
@@ -150,4 +154,13 @@ class ComputeDriver(Protocol):
 
     def finish_migration(self, instance: Instance, *, power_on: bool) -> None:
         """Take over a guest whose disks have arrived, and start it if told so. :raises GuestNotFound:"""
+        ...
+
+
+@runtime_checkable
+class GuestWatcher(Protocol):
+    """What a driver offers besides, if its hypervisor tells of what guests do by themselves."""
+
+    def watch_guests(self, on_change: Callable[[], object]) -> Callable[[], None]:
+        """Call ``on_change`` soon after any guest has changed; return what ends that."""
         ...

@@ -87,7 +87,7 @@ class FakeDriver:
             else:
                 self._files.write(record.with_power(power_state, self._clock()))
 
-    def destroy(self, uuid: str) -> None:
+    def destroy(self, uuid: str, *, home: str | None = None) -> None:
         """Remove the guest's file, be it damaged."""
         self._work("destroy")
         with self._files.lock:

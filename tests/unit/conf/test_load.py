@@ -154,7 +154,7 @@ def test_second_load_starts_anew(conf: cfg.ConfigOpts, write: Write) -> None:
         (["[embedded]", "hosts ="], "[embedded] hosts has no value"),
         (["[embedded]", "hosts = 0"], "[embedded] hosts = 0: Should be greater than or equal to 1"),
         (["[embedded]", "hosts = 101"], "[embedded] hosts = 101: Should be less than or equal to 100"),
-        (["[compute]", "driver = xen"], "[compute] driver = xen: Valid values are [fake], but found 'xen'"),
+        (["[compute]", "driver = xen"], "[compute] driver = xen: Valid values are [fake, libvirt], but found 'xen'"),
         (["[DEFAULT]", "debug = maybe"], "[DEFAULT] debug = maybe: Unexpected boolean value 'maybe'"),
         (["[DEFAULT]", "host = no good"], "[DEFAULT] host = no good:"),
         (["[upgrade_levels]", "compute = new"], "[upgrade_levels] compute = new:"),
