@@ -95,7 +95,8 @@ def _copied(migration: Migration) -> Cell:
         return optional(None)
     # The last report of the progress may be older than the end.
     share = 1.0 if migration.status is MigrationStatus.COMPLETED else copied_share(migration.progress)
-    return Cell(round(share, 3), f"{share:.0%}")
+    in_short = migration.progress.verdict.partition(":")[0]
+    return Cell(round(share, 3), f"{share:.0%}" + (f", {in_short}" if in_short else ""))
 
 
 def copied_share(progress: MigrationProgress) -> float:
@@ -238,7 +239,11 @@ MIGRATION: Columns[Migration] = {
     "dirty_rate": lambda item: rate(item.progress.dirty_rate),
     "bandwidth": lambda item: rate(item.progress.bandwidth),
     "iteration": lambda item: item.progress.iteration,
+    "throttle": lambda item: Cell(item.progress.throttle, f"{item.progress.throttle} %"),
+    "post_copy": lambda item: flag(item.progress.post_copy),
+    "downtime": lambda item: duration(item.progress.downtime_ms / 1000),
     "elapsed": lambda item: duration(item.progress.elapsed),
+    "verdict": lambda item: optional(item.progress.verdict or None),
 }
 
 HOST_ROW: Columns[Host] = {

@@ -70,8 +70,9 @@ def line(action: Action, migration: Migration | None, seconds: float) -> Rendera
 
 
 def _copying(progress: MigrationProgress) -> Text:
+    rates = f"{rate(progress.bandwidth)}, dirtied {rate(progress.dirty_rate)}"
     text = (
         f"{progress.done_bytes / MIB:.0f}/{size(progress.total_bytes)}, {size(progress.remaining_bytes)} left, "
-        f"pass {progress.iteration}, {rate(progress.bandwidth)}, dirtied {rate(progress.dirty_rate)}"
+        f"pass {progress.iteration}, {progress.verdict or rates}"
     )
     return Text(text, no_wrap=True, overflow="ellipsis")

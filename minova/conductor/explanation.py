@@ -7,14 +7,15 @@ those of :mod:`~minova.conductor.leases` (when a step is begun again, and when i
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from oslo_config import cfg
 
 from minova.conductor.tasks import Task
 from minova.conductor.tasks.step import Kind, Step
+from minova.conductor.wording import clock, span
 from minova.exception import PeerSilent
-from minova.objects import ExplainedAction, Explanation, Fault, GuestReport, HeldOrder, HostWord
+from minova.objects import ExplainedAction, Explanation, Fault, HeldOrder, HostWord, MigrationProgress
 from minova.states import (
     OPERATIONS,
     VM_STATE_OF_POWER,
@@ -38,6 +39,7 @@ class Case:
     :ivar stale: the hosts whose copy of the guest, should they have one, is certainly not the one that counts.
     :ivar unclear: the hosts that have to be heard before it is known where the guest is, in that order.
     :ivar fault: the newest.
+    :ivar progress: how far the source was last with moving the guest; None: it does not move now.
     """
 
     conf: cfg.ConfigOpts
@@ -47,6 +49,7 @@ class Case:
     stale: frozenset[str] = frozenset()
     unclear: tuple[str, ...] = ()
     fault: Fault | None = None
+    progress: MigrationProgress | None = None
 
     @property
     def patience(self) -> timedelta:
@@ -57,7 +60,7 @@ class Case:
         """Return a time of day, and how far it is from now."""
         seconds = (moment - self.known.explained_at).total_seconds()
         far = f"in {span(seconds)}" if seconds >= 0 else f"{span(-seconds)} ago"
-        return f"{_clock(moment)} ({far})"
+        return f"{clock(moment)} ({far})"
 
     def off_from(self, host: str | None) -> datetime | None:
         """Return from when on a host counts as off if nothing is heard of it until then; None: nobody says it is."""
@@ -92,36 +95,6 @@ def complete(case: Case) -> Explanation:
     return replace(
         case.known, next_attempt=_next_attempt(case, action, task), next=tuple(_what_follows(case, action, task))
     )
-
-
-# What a host says.
-
-
-def say(word: HostWord, now: datetime, why_not: str) -> str:
-    """Return in one line what a host says of a guest; ``why_not``: why it did not answer, if it was asked."""
-    if word.state is None or word.last_seen_at is None:
-        return "no compute was ever registered there"
-    heard = f"last heard {span((now - word.last_seen_at).total_seconds())} ago"
-    if word.state is HostState.DOWN:
-        return f"forced down by the operator, {heard}"
-    if word.state is HostState.UNKNOWN:
-        return f"silent: {heard}"
-    if word.report is None:
-        return f"up, {heard}, but did not tell: {why_not}"
-    return "; ".join([_of_guest(word.report), *(_of_order(order) for order in word.report.orders)])
-
-
-def _of_guest(report: GuestReport) -> str:
-    guest = report.guest
-    if guest is None:
-        return f"its hypervisor did not tell: {report.trouble}" if report.trouble else "answers, has no such guest"
-    return f"{guest.power_state}, migrating to {guest.migrating_to}" if guest.migrating_to else guest.power_state.value
-
-
-def _of_order(order: HeldOrder) -> str:
-    if order.done:
-        return f"has done {order.step}, and no conductor has taken the outcome yet"
-    return f"has an order in hand: {order.step} since {_clock(order.received_at)}"
 
 
 # While an action runs: when its step is begun again, or why not.
@@ -205,6 +178,8 @@ def _what_follows(case: Case, action: ExplainedAction, task: Task) -> Iterator[s
     else:
         yield f"Once {host} has done {step}, {_rest_of_the_way(task)}."
     yield f"If nothing is heard of {step} until {case.at(action.given_up_at)}, it is given up: {_given_up(task)}."
+    if case.progress is not None and case.progress.verdict:
+        yield f"The migration {case.progress.verdict}."
 
 
 def _rest_of_the_way(task: Task) -> str:
@@ -371,7 +346,7 @@ def _to_be_done(case: Case) -> str:
         moment = case.off_from(host)
         if moment is not None and not case.is_off(host) and Verb.EVACUATE in allowed:
             allowed -= {Verb.EVACUATE}
-            later = f"; evacuate from {_clock(moment)} on, unless {host} is heard before"
+            later = f"; evacuate from {clock(moment)} on, unless {host} is heard before"
     else:
         allowed -= {Verb.EVACUATE}
     return f"Allowed now: {', '.join(sorted(allowed)) or 'nothing'}{later}."
@@ -386,15 +361,3 @@ def _once_it_is_known(case: Case, host: str) -> str:
         f"Operations are refused until {host} reports; if it is off for certain, say so by {off}, and evacuate the "
         "instance."
     )
-
-
-def span(seconds: float) -> str:
-    """Return an amount of time as people tell it."""
-    for size, unit in ((172_800, "d"), (7_200, "h"), (120, "min")):
-        if seconds >= size:
-            return f"{seconds / {'d': 86_400, 'h': 3_600, 'min': 60}[unit]:.0f} {unit}"
-    return f"{round(seconds, 1 if seconds < 10 else 0):g} s"
-
-
-def _clock(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%H:%M:%SZ")

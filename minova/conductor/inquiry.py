@@ -6,24 +6,27 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import oslo_messaging
 from oslo_config import cfg
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from minova.conductor.doubts import unclear_hosts
-from minova.conductor.explanation import Case, complete, given_up_at, say
+from minova.conductor.explanation import Case, complete, given_up_at
 from minova.conductor.machine import Machine
 from minova.conductor.reconcile import left_behind, moved_strangely
 from minova.conductor.tasks import Services, Task
+from minova.conductor.tasks.live_migrate import LiveMigrationTask
 from minova.conductor.tasks.step import Kind
+from minova.conductor.wording import say
 from minova.context import RequestContext, working_for
 from minova.db import convert, models
 from minova.db.queries import COMPUTE, CONDUCTOR, instance_as_written
 from minova.db.readable import as_written
 from minova.db.session import Database, persistent
 from minova.exception import ActionUnknown, DatabaseError, MinovaError
-from minova.objects import ExplainedAction, Explanation, Fault, GuestReport, Hop, HostWord, utcnow
+from minova.objects import ExplainedAction, Explanation, Fault, GuestReport, Hop, HostWord, MigrationProgress, utcnow
 from minova.states import OPEN_ACTION, ActionStatus, HostState, MigrationStatus
 
 _ROUNDS = 2
@@ -92,6 +95,7 @@ class Inquiry:
                 stale=_stale(session, row.uuid, [word.host for word in words]),
                 unclear=tuple(unclear_hosts(session, row.uuid)),
                 fault=_newest_fault(session, row.uuid),
+                progress=_progress(session, task),
             )
             return replace(case, known=replace(known, action=_explained(session, case, action)))
 
@@ -168,6 +172,15 @@ def _newest_fault(session: Session, instance_uuid: str) -> Fault | None:
     found = session.scalars(select(row).where(row.instance_uuid == instance_uuid).order_by(row.id.desc()).limit(1))
     newest = found.first()
     return convert.fault(newest) if newest is not None else None
+
+
+def _progress(session: Session, task: Task | None) -> MigrationProgress | None:
+    """Return how far a live migration was last; None: there is none, or its source is not at it."""
+    if task is None or task.current is not LiveMigrationTask.migrate:
+        return None
+    row = models.Migration
+    found = session.scalar(select(row.progress).where(row.action_id == task.action.id))
+    return msgspec.convert(found, MigrationProgress) if found else None
 
 
 def _explained(session: Session, case: Case, row: Row[Any] | None) -> ExplainedAction | None:

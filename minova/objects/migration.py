@@ -6,6 +6,11 @@ from typing import ClassVar
 from minova.objects.base import UUID, Moment
 from minova.states import MigrationStatus, MigrationType, TimeoutAction
 
+_MIB = 2**20
+
+_TELLING_PASS = 3
+"""Two passes are over in it: the first copies everything whatever the guest does, and only the second tells."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationOptions:
@@ -68,6 +73,31 @@ class MigrationProgress:
     throttle: int = 0
     post_copy: bool = False
     downtime_ms: int = 0
+
+    @property
+    def converges(self) -> bool:
+        """Whether what remains becomes less by itself, as far as can be told by now.
+
+        A pass copies what the guest has changed during the one before: dirty rate / bandwidth times as much. If that is
+        not less than 1, each pass has as much to do as the one before, and more passes do not help: what did not fit
+        into the permitted downtime will not fit later either.
+        """
+        if self.remaining_bytes == 0 or self.post_copy or self.iteration < _TELLING_PASS:
+            return True
+        return self.dirty_rate == 0 or self.dirty_rate < self.bandwidth
+
+    @property
+    def verdict(self) -> str:
+        """What an operator should know, as a sentence that begins with "The migration"; empty: it just goes on."""
+        if self.remaining_bytes == 0:
+            return ""
+        if self.post_copy:
+            return "is in post-copy: the guest runs at the destination"
+        slowed = f", the guest slowed down by {self.throttle} %" if self.throttle else ""
+        if self.converges:
+            return f"converges{slowed}" if slowed else ""
+        rates = f"dirty rate {self.dirty_rate / _MIB:.0f} MiB/s, bandwidth {self.bandwidth / _MIB:.0f} MiB/s"
+        return f"does not converge: {rates}{slowed}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,6 +150,22 @@ def test_migration_shows_how_far_it_is(manage: Manage) -> None:
     assert cells["elapsed"] == "1.5 s"
 
 
+ENDLESS = replace(MIGRATION.progress, dirty_rate=400 * 2**20, iteration=9, throttle=20, downtime_ms=300)
+
+
+def test_migration_that_does_not_converge_is_shown_as_such(manage: Manage) -> None:
+    endless = replace(MIGRATION, progress=ENDLESS)
+    manage.conductor.answers = {"get_migration": endless, "list_migrations": [endless]}
+    shown = manage("migration", "show", MIGRATION.uuid).out
+    assert "75%, does not converge" in shown
+    assert "does not converge: dirty rate 400 MiB/s, bandwidth 128 MiB/s, the guest slowed down by 20 %" in shown
+    assert " 75%, does not converge |" in manage("migration", "list").out
+    [listed] = manage("migration", "list", "-f", "json").json
+    assert listed["copied"] == 0.75
+    shown = manage("migration", "show", MIGRATION.uuid, "-f", "json").json
+    assert (shown["verdict"], shown["throttle"], shown["downtime"]) == (ENDLESS.verdict, 20, 0.3)
+
+
 def test_faults_with_details(manage: Manage) -> None:
     assert "details" not in manage("instance", "faults", "web", "-f", "json").json[0]
     assert manage("instance", "faults", "web", "--details", "-f", "json").json[0]["details"] == FAULT.details

@@ -60,6 +60,13 @@ def test_line_of_a_migration() -> None:
     assert text.count("\n") == 1
 
 
+def test_line_of_a_migration_that_does_not_converge() -> None:
+    progress = replace(MIGRATION.progress, dirty_rate=400 * 2**20, iteration=9)
+    text = drawn(RUNNING, replace(MIGRATION, progress=progress), 2.0, width=160)
+    verdict = "does not converge: dirty rate 400 MiB/s, bandwidth 128 MiB/s"
+    assert text.strip().endswith(f"64 MiB left, pass 9, {verdict}")
+
+
 def test_line_of_a_migration_that_has_copied_nothing() -> None:
     assert "MiB" not in drawn(RUNNING, replace(MIGRATION, progress=MigrationProgress()), 2.0)
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from minova.conductor.explanation import Case, complete, given_up_at, say, span
+from minova.conductor.explanation import Case, complete, given_up_at
 from minova.conductor.tasks import Task
+from minova.conductor.wording import say, span
 from minova.db import models
-from minova.objects import ExplainedAction, Explanation, Fault, GuestReport, HeldOrder, HostWord
+from minova.objects import ExplainedAction, Explanation, Fault, GuestReport, HeldOrder, HostWord, MigrationProgress
 from minova.states import ActionStatus, HostState, PowerState, Verb
 from tests.unit.conductor.rig import REFUSAL, SILENCE, Rig, a_guest
 
@@ -56,9 +57,9 @@ class Told:
         with self.rig.database.read() as session:
             return self.rig.machine.load(session, session.get_one(models.Action, self.action.id))
 
-    def by(self, *words: HostWord, lease: float = 10, heard: float = -5) -> Explanation:
+    def by(self, *words: HostWord, lease: float = 10, heard: float = -5, **more: Any) -> Explanation:
         """Return what is told if hosts say this; the lease ends, and was heard of, so many seconds from now."""
-        task, case = self.task, Case(conf=self.rig.conf, known=known(hosts=words))
+        task, case = self.task, Case(conf=self.rig.conf, known=known(hosts=words), **more)
         assert task.current is not None
         action = ExplainedAction(
             id=self.action.id,
@@ -225,6 +226,14 @@ def test_step_that_is_in_doubt(moving: Told) -> None:
     moving.rig.fail(moving.action, SILENCE)
     assert moving.rig.at(moving.action) == "finish_at_destination on host2"
     assert "it is given up: next are rollback_destination and release_destin" in moving.by(word("host2")).next[-1]
+
+
+def test_migration_that_does_not_converge(moving: Told) -> None:
+    rates = {"dirty_rate": 400 * 2**20, "bandwidth": 100 * 2**20}
+    progress = MigrationProgress(total_bytes=1, remaining_bytes=1, iteration=7, throttle=20, **rates)
+    assert moving.by(word("host1"), progress=progress).next[-1] == (
+        "The migration does not converge: dirty rate 400 MiB/s, bandwidth 100 MiB/s, the guest slowed down by 20 %."
+    )
 
 
 def test_past_the_point_of_no_return(moving: Told) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import cast
 
+import msgspec
 import oslo_messaging
 import pytest
 
@@ -15,7 +16,7 @@ from minova.context import RequestContext
 from minova.db import models
 from minova.db.queries import COMPUTE, CONDUCTOR
 from minova.exception import PeerSilent
-from minova.objects import Explanation, GuestReport, utcnow
+from minova.objects import Explanation, GuestReport, MigrationProgress, utcnow
 from minova.states import HostState, Verb
 from tests.unit.conductor.rig import INSTANCE, Rig, a_guest
 
@@ -158,6 +159,17 @@ def test_report_is_taken_by_any_conductor_and_an_answer_by_the_owner(
     assert ordered is not None
     assert (asking.step, asking.any_conductor) == ("check_source", False)
     assert (ordered.step, ordered.any_conductor) == ("prepare_destination", True)
+
+
+@pytest.mark.parametrize(("steps", "told"), [(2, False), (3, True), (4, False)])
+def test_verdict_on_a_migration_is_told_while_its_source_is_at_it(
+    rig: Rig, explain: Callable[[], Explanation], moving: models.Action, steps: int, told: bool
+) -> None:
+    progress = MigrationProgress(total_bytes=9, remaining_bytes=9, iteration=3, dirty_rate=2, bandwidth=1)
+    rig.change(models.Migration, moving.id, progress=msgspec.to_builtins(progress))
+    for _ in range(steps):
+        rig.succeed(moving)
+    assert any("does not converge" in sentence for sentence in explain().next) == told
 
 
 def test_host_of_which_nobody_knows(rig: Rig, explain: Callable[[], Explanation], computes: Computes) -> None:
