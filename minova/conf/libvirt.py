@@ -63,6 +63,27 @@ OPTS: list[cfg.Opt] = [
         max=86400,
         help="Seconds that a guest which is rebooted may take to shut itself down, before it is reset.",
     ),
+    cfg.StrOpt(
+        "live_migration_inbound_addr",
+        default="",
+        help="Host name or IP address at which this host takes guests that are live-migrated; empty: its host name.",
+    ),
+    cfg.StrOpt(
+        "live_migration_scheme",
+        default="tcp",
+        choices=[
+            ("tcp", "neither encrypted nor authenticated, unless by SASL: for a network of its own"),
+            ("tls", "with the certificates in libvirt's usual places"),
+            ("ssh", "as the user who runs libvirtd"),
+        ],
+        help="How the libvirtds of two hosts talk to each other while a guest moves.",
+    ),
+    cfg.BoolOpt(
+        "live_migration_with_native_tls",
+        default=False,
+        help="Encrypt the memory and the disks of guests that move, by QEMU's own TLS. All hosts need certificates "
+        "for it: see default_tls_x509_cert_dir in libvirt's qemu.conf.",
+    ),
     cfg.IntOpt(
         "reserved_host_memory_mb",
         default=512,

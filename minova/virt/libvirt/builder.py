@@ -31,8 +31,16 @@ class Builder:
         :raises InsufficientResources: there is no room for its image.
         :raises OperationRefused: its image or its network cannot be had.
         """
+        self._storage.take(instance.uuid)
+        return self.make_files(instance)
+
+    def make_files(self, instance: Instance) -> str:
+        """Do as :meth:`build` does, in a folder that is there and may be another host's.
+
+        :raises InsufficientResources: there is no room for its image.
+        :raises OperationRefused: its image or its network cannot be had.
+        """
         network, uuid = self._facts.network(instance.network), instance.uuid
-        self._storage.take(uuid)
         image = self._images.fetch_image(instance.image, self._storage.folder(uuid)) if instance.image else None
         self._make_disk(instance, image)
         self._storage.prepare_console(uuid)

@@ -18,6 +18,7 @@ from minova.virt.libvirt.guests import Guests
 from minova.virt.libvirt.host import HostFacts
 from minova.virt.libvirt.images import ImageCache
 from minova.virt.libvirt.migrator import LiveMigrator
+from minova.virt.libvirt.preparation import Preparation
 from minova.virt.libvirt.room import Room
 from minova.virt.libvirt.storage import Storage
 
@@ -43,7 +44,10 @@ class LibvirtDriver:
         self._guests = Guests(self._connection, self._storage, host)
         self._room = Room(host, self._facts, self._guests)
         self._builder = Builder(conf, host, self._storage, self._facts, images)
-        self._migrator = LiveMigrator(host)
+        self._migrator = LiveMigrator(conf, host, self._connection, self._storage)
+        self._preparation = Preparation(
+            conf, host, self._connection, self._storage, self._facts, self._guests, self._builder, self._migrator
+        )
 
     def watch_guests(self, on_change: Callable[[], object]) -> Callable[[], None]:
         """Call ``on_change`` soon after a guest has changed, or libvirtd is back; return what ends that."""
@@ -115,17 +119,17 @@ class LibvirtDriver:
     ) -> MigrateData:
         """Check the guest, its disks and its CPU. :raises GuestNotFound:"""
         self._require_settled(instance.uuid)
-        return self._migrator.check_can_live_migrate_source(instance, destination, options)
+        return self._preparation.check_source(instance, destination, options)
 
     def check_can_live_migrate_destination(
         self, instance: Instance, options: MigrationOptions, data: MigrateData
     ) -> None:
         """Check what this host has of what the guest needs."""
-        self._migrator.check_can_live_migrate_destination(instance, options, data)
+        self._preparation.check_destination(instance, data)
 
     def pre_live_migration(self, instance: Instance, options: MigrationOptions, data: MigrateData) -> MigrateData:
         """Make the files that the guest needs here."""
-        return self._migrator.pre_live_migration(instance, options, data)
+        return self._preparation.prepare(instance, options, data)
 
     def live_migration(
         self,
@@ -136,24 +140,23 @@ class LibvirtDriver:
         on_progress: ProgressCallback,
     ) -> None:
         """Have libvirt move the guest, or join what it is at already."""
-        self._migrator.live_migration(instance, destination, options, data, on_progress)
+        self._migrator.run(instance, destination, options, data, on_progress)
 
     def live_migration_abort(self, uuid: str) -> None:
-        """Abort what libvirt is at."""
-        self._migrator.live_migration_abort(uuid)
+        """Abort what libvirt is at. :raises OperationRefused: the guest runs at the destination already."""
+        self._migrator.abort(uuid)
 
     def live_migration_force_complete(self, uuid: str) -> None:
-        """Pause the guest, or switch it over to post-copy."""
-        self._migrator.live_migration_force_complete(uuid)
+        """Switch over to post-copy, or let the guest stand still for as long as it takes."""
+        self._migrator.force(uuid)
 
     def post_live_migration_at_destination(self, instance: Instance) -> None:
         """Have this host own the guest."""
-        self._guests.require(instance.uuid)
-        self._migrator.post_live_migration_at_destination(instance)
+        self._preparation.finish(instance)
 
     def rollback_live_migration_at_destination(self, uuid: str) -> None:
         """Remove what was made for a guest that does not come."""
-        self._migrator.rollback_live_migration_at_destination(uuid)
+        self._preparation.roll_back(uuid)
 
     def migrate_disk_and_power_off(self, instance: Instance, destination: str) -> None:
         """Shut the guest down and let the destination own it. :raises OperationRefused: that cannot reach its disks."""

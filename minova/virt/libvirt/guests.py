@@ -21,7 +21,7 @@ from minova.virt.libvirt.storage import Storage
 
 T = TypeVar("T")
 
-_POWER_STATES = {
+POWER_STATES = {
     libvirt.VIR_DOMAIN_NOSTATE: PowerState.NOSTATE,
     libvirt.VIR_DOMAIN_RUNNING: PowerState.RUNNING,
     libvirt.VIR_DOMAIN_BLOCKED: PowerState.RUNNING,
@@ -172,7 +172,7 @@ class Guests:
     def _runs(self, uuid: str) -> bool:
         def look(connection: libvirt.virConnect) -> bool:
             domain = find_domain(connection, uuid)
-            return domain is not None and _POWER_STATES.get(domain.state()[0]) is PowerState.RUNNING
+            return domain is not None and POWER_STATES.get(domain.state()[0]) is PowerState.RUNNING
 
         return self._connection.run("power_off", look)
 
@@ -203,7 +203,7 @@ class Guests:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
             raise
-        power_state = _POWER_STATES.get(state, PowerState.NOSTATE)
+        power_state = POWER_STATES.get(state, PowerState.NOSTATE)
         return Guest(uuid=uuid, name=marked.name, power_state=power_state, addresses=addresses)
 
     def _moved_here(self, uuid: str) -> Guest:

@@ -1,39 +1,60 @@
-"""Live migrations of libvirt's."""
+"""Sees live migrations through: starts or joins them, watches them, and tells how they ended.
 
-from typing import NoReturn
+A peer-to-peer migration is the work of the source's libvirtd: it goes on when the compute is killed, and ends, with the
+guest still at the source, when that libvirtd is. So all that is to be known of one is asked of libvirt each time; but
+for its destination, which libvirt does not tell, and which is noted in the guest's folder.
+"""
 
-from minova.exception import OperationRefused
-from minova.objects import Instance, MigrateData, MigrationOptions
+import functools
+import logging
+import operator
+import threading
+from contextlib import suppress
+from typing import Any
+
+import libvirt
+from oslo_config import cfg
+
+from minova.exception import HostUnusable, MigrationAborted, MigrationFailed, OperationRefused
+from minova.objects import Instance, MigrateData, MigrationOptions, MigrationProgress
 from minova.virt.driver import ProgressCallback
+from minova.virt.libvirt.connection import Connection
+from minova.virt.libvirt.job import Attempt, Sight, in_uri, look, without_job
+from minova.virt.libvirt.storage import Storage
+
+LOG = logging.getLogger(__name__)
+
+LONGEST_DOWNTIME_MS = 2_000_000
+"""QEMU's limit (``MAX_MIGRATE_DOWNTIME``): the guest stands still until all that remains is copied."""
+
+DOWNTIME_MS = 500
+"""Nova's default (``live_migration_downtime``)."""
+
+_ALWAYS = (
+    libvirt.VIR_MIGRATE_LIVE
+    | libvirt.VIR_MIGRATE_PEER2PEER
+    | libvirt.VIR_MIGRATE_PERSIST_DEST
+    | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+    | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
+    # libvirt can only guess from the kind of file system whether it is shared. Here it has been checked that it is, and
+    # no host caches what guests write.
+    | libvirt.VIR_MIGRATE_UNSAFE
+)
 
 
 class LiveMigrator:
-    """The live migrations of one host."""
+    """The live migrations that leave one host."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, host: str, connection: Connection, storage: Storage) -> None:
+        """Migrate the guests of ``host``."""
+        self._conf = conf
         self._host = host
+        self._connection = connection
+        self._storage = storage
+        self._lock = threading.Lock()
+        self._aborted: set[str] = set()
 
-    def destination_of(self, uuid: str) -> str | None:
-        """Return where a guest is being live-migrated to from here, or None."""
-        return None
-
-    def check_can_live_migrate_source(
-        self, instance: Instance, destination: str, options: MigrationOptions
-    ) -> MigrateData:
-        """As the driver's."""
-        self._refuse()
-
-    def check_can_live_migrate_destination(
-        self, instance: Instance, options: MigrationOptions, data: MigrateData
-    ) -> None:
-        """As the driver's."""
-        self._refuse()
-
-    def pre_live_migration(self, instance: Instance, options: MigrationOptions, data: MigrateData) -> MigrateData:
-        """As the driver's."""
-        self._refuse()
-
-    def live_migration(
+    def run(
         self,
         instance: Instance,
         destination: str,
@@ -41,22 +62,145 @@ class LiveMigrator:
         data: MigrateData,
         on_progress: ProgressCallback,
     ) -> None:
-        """As the driver's."""
-        self._refuse()
+        """Fulfil :meth:`minova.virt.driver.ComputeDriver.live_migration`.
 
-    def live_migration_abort(self, uuid: str) -> None:
-        """As the driver's."""
+        :raises HostUnusable: it is open whether the guest has left; the destination can tell.
+        """
+        uuid = instance.uuid
+        sight = self._look(uuid)
+        if sight is None:
+            self._let_go_of_files(uuid, destination, sure=False)
+            return
+        going_to = self._storage.destination(uuid)
+        if sight.leaving and going_to != destination:
+            raise MigrationFailed(uuid=uuid, reason=f"it is migrating to {going_to or 'another host'} already")
+        with self._lock:
+            self._aborted.discard(uuid)
+        attempt = None if sight.leaving else self._start(sight, instance, destination, options, data)
+        while self._watch(uuid, attempt, options, on_progress):
+            # It is only our connection that broke: it goes on.
+            attempt = None
+        self._conclude(uuid, destination, attempt)
 
-    def live_migration_force_complete(self, uuid: str) -> None:
-        """As the driver's."""
+    def destination_of(self, uuid: str) -> str | None:
+        """Return where a guest of this host is on its way to at this moment; None: nowhere."""
+        noted = self._storage.destination(uuid)
+        if noted is None:
+            return None
+        sight = self._look(uuid)
+        return noted if sight is not None and sight.leaving else None
 
-    def post_live_migration_at_destination(self, instance: Instance) -> None:
-        """As the driver's."""
-        self._refuse()
+    def abort(self, uuid: str) -> None:
+        """Abort a migration; nothing happens without one.
 
-    def rollback_live_migration_at_destination(self, uuid: str) -> None:
-        """As the driver's."""
+        :raises OperationRefused: the guest runs at the destination already (post-copy), and cannot be called back.
+        """
+        sight = self._look(uuid)
+        if sight is None or not sight.leaving:
+            return
+        if sight.in_post_copy:
+            reason = "the guest runs at the destination already, and its memory follows"
+            raise OperationRefused(host=self._host, operation="live_migration_abort", reason=reason)
+        with self._lock:
+            self._aborted.add(uuid)
+        self._ask("live_migration_abort", uuid, lambda domain: domain.abortJob())
 
-    def _refuse(self) -> NoReturn:
-        reason = "guests of this release's libvirt driver cannot be live-migrated"
-        raise OperationRefused(host=self._host, operation="live migration", reason=reason)
+    def force(self, uuid: str) -> None:
+        """Let the guest go on at the destination at once if its migration permits that, else stand still until then."""
+        sight = self._look(uuid)
+        if sight is None or not sight.leaving or sight.in_post_copy:
+            return
+        if self._storage.permits_post_copy(uuid):
+            self._ask("live_migration_force_complete", uuid, lambda domain: domain.migrateStartPostCopy())
+        else:
+            # Pausing it would do as well, but who is killed then leaves a guest that nobody lets run on.
+            longest = LONGEST_DOWNTIME_MS
+            self._ask("live_migration_force_complete", uuid, lambda domain: domain.migrateSetMaxDowntime(longest))
+
+    def _start(
+        self, sight: Sight, instance: Instance, destination: str, options: MigrationOptions, data: MigrateData
+    ) -> Attempt:
+        uuid = instance.uuid
+        if not sight.alive:
+            raise MigrationFailed(uuid=uuid, reason=f"the guest is {sight.power_state}")
+        address, scheme = in_uri(data.address or destination), self._conf.libvirt.live_migration_scheme
+        parameters: dict[str, Any] = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{address}"}
+        if options.bandwidth_mib is not None:
+            parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = options.bandwidth_mib
+        downtime = options.max_downtime_ms or DOWNTIME_MS
+        self._ask("live_migration", uuid, lambda domain: domain.migrateSetMaxDowntime(downtime))
+        self._storage.note_destination(uuid, destination, post_copy=bool(options.post_copy))
+        uri = f"qemu+{scheme}://{address}/system"
+        return Attempt(self._connection.uri, uuid, uri, parameters, self._flags(options))
+
+    def _flags(self, options: MigrationOptions) -> int:
+        chosen = {
+            libvirt.VIR_MIGRATE_NON_SHARED_INC: options.block_migration,
+            libvirt.VIR_MIGRATE_AUTO_CONVERGE: options.auto_converge,
+            libvirt.VIR_MIGRATE_POSTCOPY: options.post_copy,
+            libvirt.VIR_MIGRATE_TLS: self._conf.libvirt.live_migration_with_native_tls,
+        }
+        return int(functools.reduce(operator.or_, (flag for flag, wanted in chosen.items() if wanted), _ALWAYS))
+
+    def _watch(
+        self, uuid: str, attempt: Attempt | None, options: MigrationOptions, on_progress: ProgressCallback
+    ) -> bool:
+        """Watch a migration until it, or our part of it, has ended; return whether it goes on without us."""
+        interval = self._conf.compute.live_migration_progress_interval / 2
+        progress, pause = MigrationProgress(), threading.Event()
+        while True:
+            # If libvirtd is away, it is to be seen once it is back what has become of the migration.
+            with suppress(OperationRefused):
+                sight = self._look(uuid)
+                if sight is None or (not sight.leaving and attempt is None):
+                    return False
+                progress = sight.progress if sight.leaving else progress
+            on_progress(progress)
+            if options.post_copy and not progress.post_copy and not progress.converges:
+                self.force(uuid)
+            if attempt is None:
+                pause.wait(interval)
+            elif attempt.wait(interval):
+                return attempt.broke_off and self._goes_on(uuid)
+
+    def _goes_on(self, uuid: str) -> bool:
+        sight = self._look(uuid)
+        return sight is not None and sight.leaving
+
+    def _conclude(self, uuid: str, destination: str, attempt: Attempt | None) -> None:
+        """Return if the guest has left, and raise what has happened if not."""
+        with self._lock:
+            aborted = uuid in self._aborted
+            self._aborted.discard(uuid)
+        sight = self._look(uuid)
+        if sight is None:
+            self._let_go_of_files(uuid, destination, sure=attempt is not None and attempt.error is None)
+            return
+        self._storage.forget_destination(uuid)
+        if sight.may_have_left:
+            reason = "libvirtd was restarted, or the connection broke, just as the guest left"
+            raise HostUnusable(host=self._host, reason=reason)
+        if not sight.alive:
+            raise MigrationFailed(uuid=uuid, reason=f"the guest is {sight.power_state}")
+        if aborted or (attempt is not None and attempt.was_aborted):
+            raise MigrationAborted(uuid=uuid)
+        raise MigrationFailed(uuid=uuid, reason=attempt.reason if attempt is not None else "libvirt gave it up")
+
+    def _let_go_of_files(self, uuid: str, destination: str, *, sure: bool) -> None:
+        """Leave the guest's files to the destination, or remove them if it has its own."""
+        self._storage.forget_destination(uuid)
+        if self._storage.shares_with(destination):
+            if self._storage.owner(uuid) == self._host:
+                self._storage.hand_over(uuid, destination)
+        elif sure:
+            # Otherwise the files stay until a conductor knows where the guest is, and has them removed.
+            self._storage.remove(uuid, for_good=True)
+
+    def _look(self, uuid: str) -> Sight | None:
+        return self._connection.run("live_migration", functools.partial(look, uuid))
+
+    def _ask(self, operation: str, uuid: str, ask: Any) -> None:
+        def work(connection: libvirt.virConnect) -> None:
+            without_job(lambda: ask(connection.lookupByUUIDString(uuid)))
+
+        self._connection.run(operation, work)

@@ -18,7 +18,9 @@ from minova.exception import ConfigurationError, OperationRefused
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-_OWNER, _FORMER_OWNER, _DEFINITION, _REBOOTING = "owner", "former_owner", "domain.xml", "rebooting"
+_OWNER, _FORMER_OWNER, _DEFINITION = "owner", "former_owner", "domain.xml"
+_REBOOTING, _MIGRATING = "rebooting", "migrating_to"
+_POST_COPY = "post-copy"
 _TEMPORARY = ".tmp"
 
 
@@ -85,11 +87,7 @@ class Storage:
 
     def take(self, uuid: str) -> None:
         """Have this host own the guest, and its folder be there. It is another's again if it is not settled."""
-        with self._one_line_errors():
-            folder = self.folder(uuid)
-            folder.mkdir(mode=0o711, exist_ok=True)
-            if folder.is_symlink():
-                raise self._refusal(f"{folder} is a symbolic link")
+        self._make_folder(uuid)
         owner = self.owner(uuid)
         if owner == self._host:
             return
@@ -98,6 +96,12 @@ class Storage:
         else:
             self._write(uuid, _FORMER_OWNER, f"{owner}\n")
         self._write(uuid, _OWNER, f"{self._host}\n")
+
+    def expect(self, uuid: str, owner: str) -> None:
+        """Make the folder of a guest that is to come here from its owner, unless it is there."""
+        self._make_folder(uuid)
+        if self.owner(uuid) is None:
+            self._write(uuid, _OWNER, f"{owner}\n")
 
     def settle(self, uuid: str) -> None:
         """Keep for good what was taken from another host: there is no guest there any more."""
@@ -123,6 +127,23 @@ class Storage:
         """Undo :meth:`note_reboot`."""
         self._unlink(uuid, _REBOOTING)
 
+    def note_destination(self, uuid: str, host: str, *, post_copy: bool) -> None:
+        """Note where a guest is about to be live-migrated to, and whether it may be by post-copy."""
+        self._write(uuid, _MIGRATING, f"{host}\n{_POST_COPY if post_copy else ''}\n")
+
+    def destination(self, uuid: str) -> str | None:
+        """Return where a guest is being live-migrated to, or was when this process, or its host, was killed."""
+        noted = self._read(uuid, _MIGRATING)
+        return noted.splitlines()[0] if noted else None
+
+    def permits_post_copy(self, uuid: str) -> bool:
+        """Return whether the live migration of a guest may be by post-copy."""
+        return _POST_COPY in (self._read(uuid, _MIGRATING) or "").splitlines()[1:]
+
+    def forget_destination(self, uuid: str) -> None:
+        """Undo :meth:`note_destination`."""
+        self._unlink(uuid, _MIGRATING)
+
     def prepare_console(self, uuid: str) -> None:
         """Make sure that what libvirtd, which is root's, writes down of a console can be read here."""
         with self._one_line_errors():
@@ -145,6 +166,13 @@ class Storage:
             for file in sorted(folder.iterdir(), key=lambda file: file.name == _OWNER):
                 file.unlink(missing_ok=True)
             folder.rmdir()
+
+    def _make_folder(self, uuid: str) -> None:
+        with self._one_line_errors():
+            folder = self.folder(uuid)
+            folder.mkdir(mode=0o711, exist_ok=True)
+            if folder.is_symlink():
+                raise self._refusal(f"{folder} is a symbolic link")
 
     def _read(self, uuid: str, name: str) -> str | None:
         with self._one_line_errors():

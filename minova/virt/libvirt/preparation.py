@@ -1,0 +1,116 @@
+"""What is checked before a live migration, and made ready for it at the destination. No guest moves here."""
+
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import libvirt
+from oslo_config import cfg
+
+from minova.exception import InsufficientResources
+from minova.objects import Instance, MigrateData, MigrationOptions
+from minova.states import PowerState
+from minova.virt.libvirt.builder import Builder
+from minova.virt.libvirt.connection import Connection
+from minova.virt.libvirt.domain_xml import ROOT_DISK
+from minova.virt.libvirt.guests import Guests
+from minova.virt.libvirt.host import HostFacts
+from minova.virt.libvirt.migrator import LiveMigrator
+from minova.virt.libvirt.storage import Storage
+
+MOVABLE = (PowerState.RUNNING, PowerState.PAUSED)
+
+_SOURCE, _DESTINATION = "check_can_live_migrate_source", "check_can_live_migrate_destination"
+
+
+class Preparation:
+    """Both hosts' parts of a live migration, but for the move itself."""
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        host: str,
+        connection: Connection,
+        storage: Storage,
+        facts: HostFacts,
+        guests: Guests,
+        builder: Builder,
+        migrator: LiveMigrator,
+    ) -> None:
+        self._conf = conf
+        self._host = host
+        self._connection = connection
+        self._storage = storage
+        self._facts = facts
+        self._guests = guests
+        self._builder = builder
+        self._migrator = migrator
+
+    def check_source(self, instance: Instance, destination: str, options: MigrationOptions) -> MigrateData:
+        """Fulfil :meth:`minova.virt.driver.ComputeDriver.check_can_live_migrate_source`."""
+        guest, reason = self._guests.require(instance.uuid), None
+        going_to, shared = self._migrator.destination_of(instance.uuid), self._storage.shares_with(destination)
+        if guest.power_state not in MOVABLE:
+            reason = f"the guest is {guest.power_state}"
+        elif destination == self._host:
+            reason = "the guest is here already"
+        elif going_to not in (None, destination):
+            reason = f"it is migrating to {going_to} already"
+        elif shared and options.block_migration:
+            reason = f"{destination} has the same storage, so there are no disks to copy: leave out --block"
+        elif not shared and not options.block_migration:
+            reason = f"{destination} does not share this host's storage: have the disks copied too, with --block"
+        if reason is not None:
+            raise self._connection.refusal(_SOURCE, reason)
+        return self._guests.on_domain(_SOURCE, instance.uuid, _describe)
+
+    def check_destination(self, instance: Instance, data: MigrateData) -> None:
+        """Fulfil :meth:`minova.virt.driver.ComputeDriver.check_can_live_migrate_destination`."""
+        self._facts.network(instance.network)
+        if data.cpu:
+            self._connection.run(_DESTINATION, lambda connection: self._compare_cpu(connection, data.cpu))
+
+    def prepare(self, instance: Instance, options: MigrationOptions, data: MigrateData) -> MigrateData:
+        """Fulfil :meth:`minova.virt.driver.ComputeDriver.pre_live_migration`."""
+        memory_mb = self._facts.capacity().memory_mb
+        if instance.memory_mb > memory_mb:
+            reason = f"it wants {instance.memory_mb} MiB of memory, the host has {memory_mb}"
+            raise InsufficientResources(host=self._host, reason=reason)
+        if options.block_migration:
+            assert instance.host, "a guest that moves is somewhere"
+            self._storage.expect(instance.uuid, instance.host)
+        definition = self._builder.make_files(instance)
+        if options.block_migration:
+            self._storage.keep_definition(instance.uuid, definition)
+        return replace(data, address=self._conf.libvirt.live_migration_inbound_addr or self._host)
+
+    def finish(self, instance: Instance) -> None:
+        """Fulfil :meth:`minova.virt.driver.ComputeDriver.post_live_migration_at_destination`."""
+        self._guests.require(instance.uuid)
+        self._storage.take(instance.uuid)
+        self._storage.settle(instance.uuid)
+        self._storage.forget_destination(instance.uuid)
+
+    def roll_back(self, uuid: str) -> None:
+        """Fulfil :meth:`minova.virt.driver.ComputeDriver.rollback_live_migration_at_destination`."""
+        if self._guests.find(uuid) is not None:
+            return
+        owner = self._storage.owner(uuid)
+        if owner is not None and not self._storage.shares_with(owner):
+            self._storage.take(uuid)
+        self._storage.remove(uuid, for_good=True)
+
+    def _compare_cpu(self, connection: libvirt.virConnect, cpu: str) -> None:
+        flags, kind = libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE, self._conf.libvirt.virt_type
+        try:
+            connection.compareHypervisorCPU(None, None, None, kind, cpu, flags)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_CPU_INCOMPATIBLE:
+                raise
+            reason = f"the guest's CPU cannot be had here ({error}): choose another host, or see [libvirt] cpu_mode"
+            raise self._connection.refusal(_DESTINATION, reason) from error
+
+
+def _describe(domain: libvirt.virDomain) -> MigrateData:
+    cpu = ElementTree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)).find("cpu")
+    text = ElementTree.tostring(cpu, encoding="unicode") if cpu is not None else ""
+    return MigrateData(cpu=text, disk_bytes=domain.blockInfo(ROOT_DISK)[0])
