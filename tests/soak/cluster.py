@@ -147,7 +147,9 @@ class Cluster:
         def sound() -> bool:
             nonlocal why
             try:
-                invariants.check(self.site.database, self._folder / "state" / "fake", set())
+                invariants.check(
+                    self.site.database, invariants.fake_guests(self._folder / "state" / "fake", set()), set()
+                )
             except AssertionError as error:
                 why = str(error)
                 return False
