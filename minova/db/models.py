@@ -4,6 +4,7 @@ A row of ``actions`` or ``compute_nodes`` carries a counter (``sequence``, ``gen
 and increases, so that of two that decide at once only one succeeds.
 """
 
+import base64
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -18,7 +19,6 @@ from minova.states import ActionStatus, DiskFormat, MigrationStatus, MigrationTy
 
 Uuid = String(36)
 Name = String(255)
-UserData = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -61,6 +61,21 @@ class StoredEnum(TypeDecorator[StrEnum]):
             )
             raise DatabaseError(reason=reason)
         return None if value is None else self.kind(value)
+
+
+class UserData(TypeDecorator[str]):
+    """Text as base64, as in Nova: it is kept byte by byte, whatever characters the database has been set up for."""
+
+    impl = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return what the database stores."""
+        return None if value is None else base64.b64encode(value.encode()).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return what the program sees."""
+        return None if value is None else base64.b64decode(value).decode()
 
 
 class Base(DeclarativeBase):

@@ -211,6 +211,8 @@ def _make_engine(conf: cfg.ConfigOpts) -> sqlalchemy.Engine:
         raise DatabaseError(reason=reason) from None
     except (OSError, db_exception.DBError, exc.DBAPIError) as error:
         raise unusable(url, error) from None
+    # An error would quote the values of its statement, and one of them may be user data.
+    engine.hide_parameters = True
     if url.get_backend_name() == "sqlite":
         _tune_sqlite(engine)
     else:

@@ -1,6 +1,6 @@
 """What guests are made from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from minova.objects.base import UUID, Moment
@@ -11,12 +11,12 @@ from minova.states import DiskFormat
 class ImageFile:
     """A file that hosts fetch.
 
-    :ivar location: an absolute path on every host, or an ``http://`` or ``https://`` URL.
+    :ivar location: an absolute path on every host, or an ``http://`` or ``https://`` URL, which may hold a password.
     :ivar sha256: of its content, 64 lowercase hexadecimal digits: a host uses nothing else.
     """
 
     VERSION: ClassVar[str] = "1.0"
-    location: str
+    location: str = field(repr=False)
     sha256: str
 
 
