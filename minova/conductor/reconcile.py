@@ -1,7 +1,8 @@
 """What hosts report, against what the database says: finish, destroy, correct. Silence proves nothing."""
 
+import ipaddress
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,8 @@ from minova.scheduler.scheduler import Scheduler
 from minova.states import OPEN_MIGRATION, VM_STATE_OF_POWER, MigrationStatus, MigrationType, PowerState, VmState
 
 LOG = logging.getLogger(__name__)
+
+_MOST_ADDRESSES = 32
 
 
 class Reconciler:
@@ -182,6 +185,7 @@ def _correct_all(session: Session, host: str, guests: Mapping[str, Guest], heard
         if row.task_state is None and row.updated_at < heard_before:
             guest = guests.get(row.uuid)
             _correct(session, row, guest, host)
+            _store_addresses(session, row, guest.addresses if guest is not None else ())
             if guest is not None and guest.migrating_to is not None:
                 yield row.uuid
 
@@ -197,6 +201,24 @@ def _correct(session: Session, row: Instance, guest: Guest | None, host: str) ->
     elif guest.power_state is not row.power_state:
         LOG.info("Instance %s: %s on %s, was %s", row.uuid, guest.power_state, host, row.power_state)
         _swap(session, row, f"its guest is {guest.power_state} on host {host}", guest.power_state)
+
+
+def _store_addresses(session: Session, row: Instance, seen: Sequence[str]) -> None:
+    """Write down which addresses a guest has, which decides nothing: it is no change that others would have to see."""
+    addresses = [address for address in seen if _is_address(address)][:_MOST_ADDRESSES]
+    if addresses != (row.addresses or []):
+        change = update(Instance).where(Instance.uuid == row.uuid).values(addresses=addresses or None)
+        session.execute(change.execution_options(synchronize_session=False))
+
+
+def _is_address(text: str) -> bool:
+    """Return whether it is one: guests may say what they like, and operators see it on their terminals."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    # A scope can be anything.
+    return "%" not in text
 
 
 def _find_at_home(session: Session, row: Instance, guest: Guest, host: str) -> None:

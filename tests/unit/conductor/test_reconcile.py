@@ -456,3 +456,33 @@ def test_report_that_is_overtaken_before_it_is_judged_is_not_believed(rig: Rig, 
     reconciler._leases.renew_orders = overtake  # type: ignore[method-assign]
     assert decided(reconciler, a_report("host1", started_at=started, made_at=now)) == HostDirective()
     assert state(rig) == (VmState.ACTIVE, PowerState.RUNNING)
+
+
+def seen_at(rig: Rig, reconciler: Reconciler, *addresses: str, host: str = "host1") -> list[str] | None:
+    """Return the addresses of the instance, once a host has seen it have these."""
+    reconciler.take(a_report(host, replace(a_guest(), addresses=addresses)))
+    return rig.instance.addresses
+
+
+def test_addresses_are_what_the_host_has_seen_last(rig: Rig, reconciler: Reconciler) -> None:
+    before = rig.instance.updated_at
+    assert seen_at(rig, reconciler, "192.0.2.7", "2001:db8::7") == ["192.0.2.7", "2001:db8::7"]
+    assert seen_at(rig, reconciler, "192.0.2.8") == ["192.0.2.8"]
+    assert seen_at(rig, reconciler) is None
+    # Nobody who compares and swaps has to see that.
+    assert rig.instance.updated_at == before
+
+
+def test_only_what_is_an_address_is_taken(rig: Rig, reconciler: Reconciler) -> None:
+    seen = ("192.0.2.7", "\x1b[2J", "fe80::1%\x1b[2J", "fe80::1", "300.1.1.1", "")
+    assert seen_at(rig, reconciler, *seen) == ["192.0.2.7", "fe80::1"]
+    assert len(seen_at(rig, reconciler, *(f"192.0.2.{number}" for number in range(100))) or []) == 32
+
+
+def test_addresses_of_another_host_s_guest_are_nothing_to_go_by(rig: Rig, reconciler: Reconciler) -> None:
+    assert seen_at(rig, reconciler, "192.0.2.7", host="host2") is None
+
+
+def test_addresses_are_left_alone_while_something_is_done(rig: Rig, reconciler: Reconciler) -> None:
+    rig.change(models.Instance, INSTANCE, task_state=TaskState.MIGRATING, addresses=["192.0.2.7"])
+    assert seen_at(rig, reconciler) == ["192.0.2.7"]
