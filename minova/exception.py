@@ -6,11 +6,11 @@ An error has fields, which cross the wire with it, and makes its message from th
     ├── InvalidInput                 the request itself makes no sense
     ├── ConfigurationError           a file or option of the operator's is wrong
     ├── NotFound
-    │   ├── InstanceNotFound, HostNotFound, ServiceNotFound, ActionNotFound, MigrationNotFound
+    │   ├── InstanceNotFound, HostNotFound, ServiceNotFound, ActionNotFound, MigrationNotFound, ImageNotFound
     ├── AmbiguousName                a name that several instances bear
     ├── Conflict                     right request, wrong moment
     │   ├── InvalidState, InstanceBusy, NoGuest, NotCancellable, NotForceable,
-    │   ├── HostNotFenced, HostAlive, HostEvacuating, PlaceUnclear
+    │   ├── HostNotFenced, HostAlive, HostEvacuating, PlaceUnclear, ImageExists
     ├── NoValidHost                  no host has room
     ├── HostUnusable                 the host that was asked for will not do
     ├── DatabaseError                unreadable, not migrated, or newer than this program
@@ -395,5 +395,5 @@ class OperationRefused(DriverError):
         return f"{self.operation} on host {self.host}: {self.reason}"
 
 
-EXCHANGED_MODULES = ("minova.exception", "minova.exception_moves")
+EXCHANGED_MODULES = ("minova.exception", "minova.exception_images", "minova.exception_moves")
 """The modules whose errors a peer may send us by type (``allowed_remote_exmods``)."""

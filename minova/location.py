@@ -6,6 +6,7 @@ certificates (``REQUESTS_CA_BUNDLE``) and redirects.
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import requests
 
 _CHUNK = 2**20
+_LONGEST = 4096
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_URL = re.compile(r"https?://[!-.0-~][!-~]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,17 @@ def shown(location: str) -> str:
     authority, slash, path = place.partition("/")
     _user, at, server = authority.rpartition("@")
     return f"{scheme}://{'***@' if at else ''}{server}{slash}{path}{'?***' if question else ''}"
+
+
+def check(location: str) -> None:
+    """Check that hosts can make something of a location. :raises InvalidInput: it is neither a path nor a URL."""
+    if location.startswith("/"):
+        sound = not _CONTROL.search(location) and len(location) <= _LONGEST
+    else:
+        sound = bool(_URL.fullmatch(location)) and len(location) <= _LONGEST
+    if not sound:
+        told = ascii(shown(location))[:200]
+        raise InvalidInput(reason=f"{told}: an absolute path, or a URL of http or https, expected")
 
 
 @contextmanager

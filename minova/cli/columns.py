@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cliff.columns import FormattableColumn
 
-from minova.objects import Action, ActionEvent, Fault, Host, Instance, Migration, MigrationProgress, Service
+from minova.location import shown
+from minova.objects import Action, ActionEvent, Fault, Host, Image, Instance, Migration, MigrationProgress, Service
 from minova.objects.base import DATA
 from minova.states import MigrationStatus
 
@@ -163,6 +164,29 @@ INSTANCE: Columns[Instance] = {
     **INSTANCE_ROW,
     "created": lambda item: when(item.created_at),
     "updated": lambda item: when(item.updated_at),
+    "image": lambda item: optional(item.image.name if item.image else None),
+    "network": lambda item: optional(item.network),
+    "mac_address": lambda item: optional(item.mac_address if item.network != "none" else None),
+    "addresses": lambda item: optional(", ".join(item.addresses) or None),
+    "user_data": lambda item: flag(bool(item.user_data)),
+}
+
+IMAGE_ROW: Columns[Image] = {
+    "name": lambda item: item.name,
+    "uuid": lambda item: item.uuid,
+    "format": lambda item: item.disk_format.value,
+    "location": lambda item: shown(item.disk.location),
+    "created": lambda item: when(item.created_at),
+}
+
+IMAGE: Columns[Image] = {
+    **IMAGE_ROW,
+    "sha256": lambda item: item.disk.sha256,
+    "kernel": lambda item: optional(shown(item.kernel.location) if item.kernel else None),
+    "kernel_sha256": lambda item: optional(item.kernel.sha256 if item.kernel else None),
+    "initrd": lambda item: optional(shown(item.initrd.location) if item.initrd else None),
+    "initrd_sha256": lambda item: optional(item.initrd.sha256 if item.initrd else None),
+    "cmdline": lambda item: optional(item.cmdline or None),
 }
 
 FAULT: Columns[Fault] = {

@@ -2,15 +2,21 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minova.cli import columns
 from minova.cli.base import ActionCommand, ListCommand, ShowCommand
+from minova.exception import InvalidInput
 from minova.objects import Action, BootRequest, Fault, Instance, MigrationOptions
 from minova.states import RESETTABLE
 
 if TYPE_CHECKING:
     from minova.cli.connection import Connection
+
+
+_TOO_LARGE = 2**17
+"""Bytes of which conductors refuse the half; of what is larger, no more is read."""
 
 
 def _add_instance(parser: ArgumentParser) -> None:
@@ -19,6 +25,20 @@ def _add_instance(parser: ArgumentParser) -> None:
 
 def _add_destination(parser: ArgumentParser) -> None:
     parser.add_argument("--to", metavar="HOST", help="where to; default: the scheduler chooses")
+
+
+def _read(file: str) -> str:
+    """Return the text of a small file. :raises InvalidInput: it cannot be read, or is none."""
+    try:
+        with Path(file).open("rb") as opened:
+            content = opened.read(_TOO_LARGE)
+        if len(content) == _TOO_LARGE:
+            raise InvalidInput(reason=f"{file} is too large to be meant")
+        return content.decode()
+    except OSError as error:
+        raise InvalidInput(reason=f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidInput(reason=f"{file}: text in UTF-8 expected") from None
 
 
 class _InstanceAction(ActionCommand[Instance]):
@@ -43,6 +63,12 @@ class Boot(_InstanceAction):
         parser.add_argument("--memory", type=int, default=256, metavar="MIB", help="memory in MiB; default: 256")
         parser.add_argument("--disk", type=int, default=1, metavar="GIB", help="root disk in GiB; default: 1")
         parser.add_argument("--host", metavar="HOST", help="where; default: the scheduler chooses")
+        parser.add_argument("--image", metavar="IMAGE", help="what its disk is made from; default: it is empty")
+        what = "libvirt network or bridge, or none; default: as its host is configured"
+        parser.add_argument("--network", metavar="NAME", help=what)
+        parser.add_argument("--user-data", metavar="FILE", help="what cloud-init shall do in it")
+        what = "public key that may log in, by cloud-init; can be repeated"
+        parser.add_argument("--ssh-key", action="append", default=[], metavar="FILE", help=what)
 
     def submit(self, connection: "Connection", parsed_args: Namespace) -> Action:
         """Ask for the instance."""
@@ -52,6 +78,10 @@ class Boot(_InstanceAction):
             memory_mb=parsed_args.memory,
             disk_gb=parsed_args.disk,
             host=parsed_args.host,
+            image=parsed_args.image,
+            network=parsed_args.network,
+            user_data=_read(parsed_args.user_data) if parsed_args.user_data else "",
+            ssh_keys=tuple(_read(file).strip() for file in parsed_args.ssh_key),
         )
         return connection.conductor.boot_instance(connection.ctxt, request)
 
@@ -175,7 +205,7 @@ class Evacuate(_InstanceAction):
 
 
 class Rebuild(_InstanceAction):
-    """Make an instance anew on its host, with an empty disk."""
+    """Make an instance anew on its host, with a fresh disk."""
 
     def submit(self, connection: "Connection", parsed_args: Namespace) -> Action:
         """Ask for it."""

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import oslo_messaging
 from oslo_db.exception import DBError
 from sqlalchemy.orm import Session
@@ -24,8 +25,8 @@ from minova.conductor.machine import Machine
 from minova.conductor.tasks import Services, Task
 from minova.conductor.tasks.step import Kind
 from minova.context import RequestContext, working_for
-from minova.db import models
-from minova.db.queries import find_action, find_instance
+from minova.db import convert, models
+from minova.db.queries import find_action, find_image, find_instance
 from minova.db.session import Database
 from minova.exception import ActionUnknown, DatabaseError, MinovaError, NotCancellable, PeerSilent
 from minova.objects import BootRequest, Fault, Hop, Outcome, Result, utcnow
@@ -160,7 +161,12 @@ class Engine:
             power_state=PowerState.NOSTATE,
             created_at=now,
             updated_at=now,
+            network=request.network,
+            user_data=request.user_data or None,
+            ssh_keys=list(request.ssh_keys) or None,
         )
+        if request.image is not None:
+            row.image = msgspec.to_builtins(convert.image(find_image(session, request.image)))
         session.add(row)
         return self.machine.begin(session, action_id, ctxt, Verb.BOOT, row, {"destination": request.host})
 

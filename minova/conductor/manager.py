@@ -6,13 +6,14 @@ import oslo_messaging
 from minova import objects
 from minova.conductor.administration import Administration
 from minova.conductor.engine import Engine
+from minova.conductor.images import Images
 from minova.conductor.inquiry import Inquiry
 from minova.conductor.leases import Leases
 from minova.conductor.migrations import Migrations
 from minova.conductor.queries import Queries
 from minova.conductor.reconcile import Reconciler
 from minova.conductor.rpcapi import HISTORY
-from minova.conductor.validation import check_boot, check_limit, check_options, check_state
+from minova.conductor.validation import check_boot, check_image, check_limit, check_options, check_state
 from minova.context import RequestContext
 from minova.db.queries import COMPUTE
 from minova.objects import Action
@@ -34,6 +35,7 @@ class ConductorManager:
         reconciler: Reconciler,
         leases: Leases,
         inquiry: Inquiry,
+        images: Images,
     ) -> None:
         self._engine = engine
         self._queries = queries
@@ -42,12 +44,13 @@ class ConductorManager:
         self._reconciler = reconciler
         self._leases = leases
         self._inquiry = inquiry
+        self._images = images
 
     # Operations. They raise InstanceNotFound, AmbiguousName, InvalidState, InstanceBusy and what their task refuses.
 
     @expose
     def boot_instance(self, ctxt: RequestContext, request: objects.BootRequest) -> Action:
-        """Create an instance and start it. :raises InvalidInput: :raises NoValidHost: :raises HostUnusable:"""
+        """Create an instance and start it. :raises InvalidInput: :raises ImageNotFound: :raises NoValidHost:"""
         check_boot(request)
         return self._queries.action(self._engine.boot(ctxt, request))
 
@@ -150,7 +153,28 @@ class ConductorManager:
         """Write down that a host is known to be off, or take that back. :raises ServiceNotFound:"""
         return self._queries.service(self._administration.set_forced_down(host, forced_down), host)
 
+    @expose
+    def add_image(self, ctxt: RequestContext, image: objects.Image) -> objects.Image:
+        """Add an image; it gets its time here. :raises InvalidInput: :raises ImageExists:"""
+        check_image(image)
+        return self._images.add(image)
+
+    @expose
+    def remove_image(self, ctxt: RequestContext, image: str) -> int:
+        """Remove an image; return how many instances were made from it. :raises ImageNotFound:"""
+        return self._images.remove(image)
+
     # Questions.
+
+    @expose
+    def get_image(self, ctxt: RequestContext, image: str) -> objects.Image:
+        """Return an image, by name or UUID. :raises ImageNotFound:"""
+        return self._images.get(image)
+
+    @expose
+    def list_images(self, ctxt: RequestContext) -> list[objects.Image]:
+        """Return all images."""
+        return self._images.all()
 
     @expose
     def get_instance(self, ctxt: RequestContext, instance: str) -> objects.Instance:
@@ -171,6 +195,11 @@ class ConductorManager:
     def explain_instance(self, ctxt: RequestContext, instance: str) -> objects.Explanation:
         """Return what runs on an instance, what its hosts say of it, and what happens next by itself."""
         return self._inquiry.explain(ctxt, instance)
+
+    @expose
+    def get_console_output(self, ctxt: RequestContext, instance: str, offset: int) -> objects.ConsoleOutput:
+        """Return what an instance has written to its console. :raises NoGuest: :raises PeerError:"""
+        return self._inquiry.console_output(ctxt, instance, offset)
 
     @expose
     def get_action(self, ctxt: RequestContext, action: str) -> Action:

@@ -10,11 +10,13 @@ from minova.objects import (
     Action,
     ActionEvent,
     BootRequest,
+    ConsoleOutput,
     Explanation,
     Fault,
     Host,
     HostDirective,
     HostReport,
+    Image,
     Instance,
     Migration,
     MigrationOptions,
@@ -29,6 +31,7 @@ from minova.rpc.versions import History, Release
 TOPIC = "conductor"
 
 _KNOWS_REPETITIONS = "1.1"
+_KNOWS_IMAGES = "1.3"
 
 HISTORY = History(
     (
@@ -81,6 +84,11 @@ HISTORY = History(
             summary="What happens to an instance, and what will, can be explained.",
             methods=("explain_instance",),
         ),
+        Release(
+            version=_KNOWS_IMAGES,
+            summary="Instances are made from images, with a network and user data, and their consoles can be read.",
+            methods=("add_image", "get_image", "list_images", "remove_image", "get_console_output"),
+        ),
     )
 )
 
@@ -95,8 +103,12 @@ class ConductorAPI(RPCAPI):
     HISTORY = HISTORY
 
     def boot_instance(self, ctxt: RequestContext, request: BootRequest) -> Action:
-        """Call :meth:`minova.conductor.manager.ConductorManager.boot_instance`."""
-        return self._submit(ctxt, "boot_instance", request=request)
+        """Call :meth:`minova.conductor.manager.ConductorManager.boot_instance`.
+
+        :raises PeerTooOld: a peer below 1.3 would leave out the image, the network, the user data and the SSH keys.
+        """
+        more = request.image or request.network or request.user_data or request.ssh_keys
+        return self._submit(ctxt, "boot_instance", _KNOWS_IMAGES if more else "", request=request)
 
     def delete_instance(self, ctxt: RequestContext, instance: str) -> Action:
         """Call :meth:`minova.conductor.manager.ConductorManager.delete_instance`."""
@@ -164,6 +176,33 @@ class ConductorAPI(RPCAPI):
         """Call :meth:`minova.conductor.manager.ConductorManager.explain_instance`."""
         explanation: Explanation = self._call(ctxt, Timeout.QUICK, None, "explain_instance", instance=instance)
         return explanation
+
+    def get_console_output(self, ctxt: RequestContext, instance: str, offset: int) -> ConsoleOutput:
+        """Call :meth:`minova.conductor.manager.ConductorManager.get_console_output`."""
+        output: ConsoleOutput = self._call(
+            ctxt, Timeout.QUICK, None, "get_console_output", instance=instance, offset=offset
+        )
+        return output
+
+    def add_image(self, ctxt: RequestContext, image: Image) -> Image:
+        """Call :meth:`minova.conductor.manager.ConductorManager.add_image`."""
+        added: Image = self._call(ctxt, Timeout.QUICK, None, "add_image", image=image)
+        return added
+
+    def remove_image(self, ctxt: RequestContext, image: str) -> int:
+        """Call :meth:`minova.conductor.manager.ConductorManager.remove_image`."""
+        users: int = self._call(ctxt, Timeout.QUICK, None, "remove_image", image=image)
+        return users
+
+    def get_image(self, ctxt: RequestContext, image: str) -> Image:
+        """Call :meth:`minova.conductor.manager.ConductorManager.get_image`."""
+        found: Image = self._call(ctxt, Timeout.QUICK, None, "get_image", image=image)
+        return found
+
+    def list_images(self, ctxt: RequestContext) -> list[Image]:
+        """Call :meth:`minova.conductor.manager.ConductorManager.list_images`."""
+        found: list[Image] = self._call(ctxt, Timeout.QUICK, None, "list_images")
+        return found
 
     def cancel_action(self, ctxt: RequestContext, action: str) -> Action:
         """Call :meth:`minova.conductor.manager.ConductorManager.cancel_action`."""
@@ -265,19 +304,23 @@ class ConductorAPI(RPCAPI):
         """Cast to :meth:`minova.conductor.manager.ConductorManager.renew_orders`."""
         self._cast(ctxt, None, "renew_orders", host=host, orders=orders)
 
-    def _submit(self, ctxt: RequestContext, method: str, /, **args: Any) -> Action:
-        """Ask for an action, and ask again if no answer comes: the request or its answer may have died with a peer."""
+    def _submit(self, ctxt: RequestContext, method: str, version: str = "", /, **args: Any) -> Action:
+        """Ask for an action, and ask again if no answer comes: the request or its answer may have died with a peer.
+
+        :param version: what the arguments need; default: the version that added the method.
+        """
         named = ctxt.naming(str(uuid4()))
         action: Action
         try:
             may_repeat = self.can_send_version(_KNOWS_REPETITIONS)
         except PeerSilent:
             # No conductor is there to say who is older. The request itself can wait in the queue until one comes.
-            action = self._ask(named, Timeout.NORMAL, None, method, self.HISTORY.since[method], args)
+            needed = version or self.HISTORY.since[method]
+            action = self._ask(named, Timeout.NORMAL, None, method, needed, args)
             return action
         if may_repeat:
             with suppress(PeerSilent):
-                action = self._call(named, Timeout.QUICK, None, method, "", **args)
+                action = self._call(named, Timeout.QUICK, None, method, version, **args)
                 return action
-        action = self._call(named, Timeout.NORMAL, None, method, "", **args)
+        action = self._call(named, Timeout.NORMAL, None, method, version, **args)
         return action

@@ -13,6 +13,7 @@ from minova.compute.rpcapi import ComputeAPI
 from minova.conductor import notices
 from minova.conductor.administration import Administration
 from minova.conductor.engine import Engine
+from minova.conductor.images import Images
 from minova.conductor.inquiry import Inquiry
 from minova.conductor.leases import Leases
 from minova.conductor.manager import ConductorManager
@@ -71,6 +72,7 @@ class ConductorService(Service):
             Reconciler(conf, database, services.scheduler, self.leases),
             self.leases,
             Inquiry(conf, database, services, self.engine.machine),
+            Images(database),
         )
         roll, tasks = RollCallAPI(conf, transport), self.engine.activities
         control = ControlEndpoint(CONDUCTOR, self._host, HISTORY.version, self._pins, tasks, roll, master.workers)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, select
 from sqlalchemy.orm import Session
 
-from minova.db.models import Action, ComputeNode, Instance, Migration, Service
+from minova.db.models import Action, ComputeNode, Image, Instance, Migration, Service
 from minova.db.readable import as_written, read_known
 from minova.exception import (
     ActionNotFound,
@@ -17,6 +17,7 @@ from minova.exception import (
     MigrationNotFound,
     ServiceNotFound,
 )
+from minova.exception_images import ImageNotFound
 from minova.states import OPEN_ACTION, VmState
 
 COMPUTE = "minova-compute"
@@ -59,6 +60,14 @@ def _only(reference: str, rows: Sequence[Any]) -> Any:
     if len(rows) > 1:
         raise AmbiguousName(name=reference, candidates=sorted(row.uuid for row in rows))
     return rows[0]
+
+
+def find_image(session: Session, reference: str) -> Image:
+    """Return an image by UUID or name. :raises ImageNotFound:"""
+    row = session.get(Image, reference) or session.scalars(select(Image).where(Image.name == reference)).first()
+    if row is None:
+        raise ImageNotFound(name=reference)
+    return row
 
 
 def find_action(session: Session, action_id: str) -> Action:

@@ -11,9 +11,11 @@ import oslo_messaging
 import pytest
 from oslo_messaging._drivers import common
 
-from minova import exception, exception_moves
+from minova import exception, exception_images, exception_moves
 from minova.exception import EXCHANGED_MODULES, MinovaError, NotFound
 from minova.rpc.client import _own_type
+
+MODULES = (exception, exception_images, exception_moves)
 
 EXAMPLES: dict[Any, Any] = {
     str: "söme text",
@@ -26,7 +28,7 @@ EXAMPLES: dict[Any, Any] = {
 def kinds(base: type[MinovaError] = MinovaError) -> list[type[MinovaError]]:
     found = [base]
     for kind in base.__subclasses__():
-        if kind.__module__ in (exception.__name__, exception_moves.__name__):
+        if kind.__module__ in {module.__name__ for module in MODULES}:
             found += kinds(kind)
     return found
 

@@ -21,6 +21,9 @@ from tests.unit.loopback import Loopback, Sent
 
 METHODS = [(interface, name) for interface in INTERFACES for name in interface.history.since]
 
+NEWER_FIELDS = {"conductor.boot_instance": ["1.3"]}
+"""Methods of which an older peer would leave out fields of an argument, if they are set."""
+
 every_method = pytest.mark.parametrize(
     ("interface", "name"), METHODS, ids=[f"{interface.name}.{name}" for interface, name in METHODS]
 )
@@ -90,6 +93,7 @@ def test_client_sends_what_the_endpoint_takes(loopback: Loopback, interface: Int
 def test_version_of_the_message_is_in_the_history(loopback: Loopback, interface: Interface, name: str) -> None:
     """It is the one that added the method or, if it has all its arguments, the last of them."""
     added = [release.version for release in interface.history.releases if name in dict(release.arguments)]
+    added += NEWER_FIELDS.get(f"{interface.name}.{name}", [])
     assert send(loopback, interface, name).message["version"] == [interface.history.since[name], *added][-1]
 
 

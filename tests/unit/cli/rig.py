@@ -18,6 +18,7 @@ from minova.context import RequestContext
 from minova.objects import (
     Action,
     ActionEvent,
+    ConsoleOutput,
     ExplainedAction,
     Explanation,
     Fault,
@@ -26,6 +27,8 @@ from minova.objects import (
     Hop,
     Host,
     HostWord,
+    Image,
+    ImageFile,
     Instance,
     Migration,
     MigrationProgress,
@@ -38,7 +41,7 @@ from minova.objects import (
 from minova.rpc.client import RPCAPI
 from minova.rpc.control import ControlAPI
 from minova.rpc.rollcall import RollCall
-from minova.states import ActionStatus, HostState, MigrationStatus, MigrationType, PowerState, Verb, VmState
+from minova.states import ActionStatus, DiskFormat, HostState, MigrationStatus, MigrationType, PowerState, Verb, VmState
 
 START = datetime(2024, 2, 29, 12, 0, 0, 250_000, tzinfo=UTC)
 MIB = 2**20
@@ -55,6 +58,14 @@ INSTANCE = Instance(
     power_state=PowerState.RUNNING,
     created_at=START,
     updated_at=START,
+)
+
+IMAGE = Image(
+    uuid="77777777-2222-3333-4444-555555555555",
+    name="cirros",
+    disk_format=DiskFormat.QCOW2,
+    disk=ImageFile(location="https://user:geheim@example.org/cirros.qcow2?token=geheim", sha256="a" * 64),
+    created_at=START,
 )
 
 ACTION = Action(
@@ -203,9 +214,12 @@ EVENTS = [
 ]
 
 DEFAULTS: dict[Any, Any] = {
+    int: 0,
     Action: ACTION,
+    ConsoleOutput: ConsoleOutput(text="", next_offset=0),
     Explanation: EXPLANATION,
     Host: HOST,
+    Image: IMAGE,
     Instance: INSTANCE,
     Migration: MIGRATION,
     Pong: Pong(service="compute", host="host1", uptime=1.0),
@@ -221,6 +235,7 @@ DEFAULTS: dict[Any, Any] = {
     list[ActionEvent]: EVENTS,
     list[Fault]: [FAULT],
     list[Host]: [HOST],
+    list[Image]: [IMAGE],
     list[Instance]: [INSTANCE],
     list[Migration]: [MIGRATION],
     list[Service]: [SERVICE],

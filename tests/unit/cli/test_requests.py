@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from minova.objects import BootRequest, MigrationOptions
-from tests.unit.cli.rig import ACTION, CANCELLED, FAULT, INSTANCE, MIGRATION, Manage
+from tests.unit.cli.rig import ACTION, CANCELLED, FAULT, IMAGE, INSTANCE, MIGRATION, Manage
 
 REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     (
@@ -18,6 +18,11 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
         "instance boot web --vcpus 2 --memory 512 --disk -5 --host host3",
         "boot_instance",
         {"request": BootRequest(name="web", vcpus=2, memory_mb=512, disk_gb=-5, host="host3")},
+    ),
+    (
+        "instance boot web --image cirros --network lan",
+        "boot_instance",
+        {"request": BootRequest(name="web", vcpus=1, memory_mb=256, disk_gb=1, image="cirros", network="lan")},
     ),
     ("instance list", "list_instances", {"host": None, "deleted": False}),
     ("instance list --host host1 --deleted", "list_instances", {"host": "host1", "deleted": True}),
@@ -52,6 +57,9 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("instance reset-state web --state active", "reset_instance_state", {"instance": "web", "state": "active"}),
     ("instance explain web", "explain_instance", {"instance": "web"}),
     ("instance faults web", "list_faults", {"instance": "web"}),
+    ("image list", "list_images", {}),
+    ("image show cirros", "get_image", {"image": "cirros"}),
+    ("image remove cirros", "remove_image", {"image": "cirros"}),
     ("migration list", "list_migrations", {"instance": None, "limit": 100}),
     ("migration list --instance web --limit 3", "list_migrations", {"instance": "web", "limit": 3}),
     ("migration show mig", "get_migration", {"migration": "mig"}),
@@ -105,7 +113,26 @@ def test_instance_as_json(manage: Manage) -> None:
         "disk": 1,
         "created": "2024-02-29T12:00:00Z",
         "updated": "2024-02-29T12:00:00Z",
+        "image": None,
+        "network": None,
+        "mac_address": "02:11:11:11:11:22",
+        "addresses": None,
+        "user_data": False,
     }
+
+
+def test_instance_with_all_that_it_may_have(manage: Manage) -> None:
+    more: dict[str, Any] = {"image": IMAGE, "network": "lan", "addresses": ("192.0.2.7", "2001:db8::7")}
+    manage.conductor.answers["get_instance"] = replace(INSTANCE, user_data="geheim", **more)
+    ended = manage("instance", "show", "web", "-f", "json")
+    assert "geheim" not in ended.out
+    shown = {name: ended.json[name] for name in (*more, "user_data")}
+    assert shown == {"image": "cirros", "network": "lan", "addresses": "192.0.2.7, 2001:db8::7", "user_data": True}
+
+
+def test_instance_without_a_network_card_has_no_address_of_it(manage: Manage) -> None:
+    manage.conductor.answers["get_instance"] = replace(INSTANCE, network="none")
+    assert manage("instance", "show", "web", "-f", "json").json["mac_address"] is None
 
 
 def test_instances_as_table(manage: Manage) -> None:
@@ -122,12 +149,21 @@ def test_instances_as_table(manage: Manage) -> None:
 @pytest.mark.parametrize("kind", ["table", "json", "yaml", "csv", "value"])
 @pytest.mark.parametrize(
     "command",
-    ["instance list", "migration list", "action list", "action trace act-1", "host list", "service list", "rpc ping"],
+    [
+        "instance list",
+        "image list",
+        "migration list",
+        "action list",
+        "action trace act-1",
+        "host list",
+        "service list",
+        "rpc ping",
+    ],
 )
 def test_every_list_in_every_format(manage: Manage, command: str, kind: str) -> None:
     ended = manage(*command.split(), "-f", kind)
     assert (ended.status, ended.err) == (0, "")
-    assert "host1" in ended.out or ACTION.id in ended.out
+    assert "host1" in ended.out or ACTION.id in ended.out or IMAGE.uuid in ended.out
 
 
 @pytest.mark.parametrize("kind", ["table", "json", "yaml", "value"])

@@ -1,10 +1,13 @@
 """The conductor's client: a request whose answer is lost is made again, where that cannot do it twice."""
 
+from typing import Any
+
 import pytest
 
 from minova.conductor.rpcapi import HISTORY, TOPIC, ConductorAPI
 from minova.context import RequestContext
-from minova.exception import PeerSilent
+from minova.exception import PeerSilent, PeerTooOld
+from minova.objects import BootRequest
 from minova.rpc.control import ControlAPI
 from minova.rpc.versions import Pins
 from tests.unit.loopback import Loopback
@@ -44,3 +47,39 @@ def test_old_conductor_is_asked_once(loopback: Loopback, ctxt: RequestContext) -
     with pytest.raises(PeerSilent, match="within 60 s"):
         api(loopback, "1.0").stop_instance(ctxt, "vm")
     assert len(loopback.sent) == 1
+
+
+NEW: list[dict[str, Any]] = [
+    {"image": "cirros"},
+    {"network": "lan"},
+    {"user_data": "x"},
+    {"ssh_keys": ("ssh-rsa AAAA",)},
+]
+
+
+def request(**more: Any) -> BootRequest:
+    return BootRequest(**{"name": "vm", "vcpus": 1, "memory_mb": 1, "disk_gb": 1, **more})
+
+
+@pytest.mark.parametrize("more", NEW)
+def test_boot_is_not_asked_of_a_conductor_that_would_leave_something_out(
+    loopback: Loopback, ctxt: RequestContext, more: dict[str, Any]
+) -> None:
+    with pytest.raises(PeerTooOld, match=r"conductor.boot_instance needs RPC version 1.3, but .* holds it at 1.2"):
+        api(loopback, "1.2").boot_instance(ctxt, request(**more))
+    assert loopback.sent == []
+
+
+@pytest.mark.parametrize(("more", "version"), [({}, "1.0"), *((more, "1.3") for more in NEW)])
+def test_boot_says_what_it_needs(loopback: Loopback, ctxt: RequestContext, more: dict[str, Any], version: str) -> None:
+    with pytest.raises(PeerSilent):
+        api(loopback).boot_instance(ctxt, request(**more))
+    assert {sent.message["version"] for sent in loopback.sent} == {version}
+
+
+def test_boot_says_what_it_needs_though_nobody_tells_the_pin(loopback: Loopback, ctxt: RequestContext) -> None:
+    control = ControlAPI(loopback.conf, loopback.transport, TOPIC)
+    client = ConductorAPI(loopback.conf, loopback.transport, Pins(loopback.conf, control.lowest))
+    with pytest.raises(PeerSilent, match="within 60 s"):
+        client.boot_instance(ctxt, request(image="cirros"))
+    assert loopback.sent[-1].message["version"] == "1.3"
