@@ -75,13 +75,13 @@ def _step(event: ActionEvent) -> Text:
 
 
 def _caption(events: Iterable[ActionEvent]) -> Text | None:
-    """Return what was said of the events that did not succeed."""
+    """Return what was said of the events, and which did not succeed."""
+    told = [event for event in events if event.result is not Result.SUCCEEDED or event.message]
     lines = [
-        f"{event.step}, {event.hop}: {event.result}{': ' if event.message else ''}{event.message}"
-        for event in events
-        if event.result is not Result.SUCCEEDED
+        f"{event.step}, {event.hop}: {event.result}{': ' if event.message else ''}{event.message}" for event in told
     ]
-    return Text("\n".join(lines), style="red") if lines else None
+    style = "yellow" if all(event.result is Result.SUCCEEDED for event in told) else "red"
+    return Text("\n".join(lines), style=style) if lines else None
 
 
 def _colours(services: Iterable[str]) -> dict[str, str]:

@@ -11,19 +11,16 @@ import msgspec
 import oslo_messaging
 from oslo_config import cfg
 
+from minova.compute.migration_policy import effective
 from minova.compute.work import Detached, Job
 from minova.conductor.rpcapi import ConductorAPI
 from minova.context import working_for
 from minova.exception import DriverError, MigrationAborted, MigrationFailed, MinovaError
 from minova.objects import Instance, MigrateData, MigrationOptions, MigrationProgress
-from minova.states import MigrationEvent
+from minova.states import MigrationEvent, TimeoutAction
 from minova.virt.driver import ComputeDriver, ProgressCallback
 
 LOG = logging.getLogger(__name__)
-
-_MIB_PER_GIB = 1024
-_LEAST_GIB = 2
-"""Nova's floor (``nova/virt/libvirt/driver.py``, ``_live_migration_data_gb``)."""
 
 
 class LiveMigrations:
@@ -37,10 +34,15 @@ class LiveMigrations:
         self._moving: set[str] = set()
         self.stopping = False
 
+    def check(self, instance: Instance, destination: str, options: MigrationOptions) -> MigrateData:
+        """Check, changing nothing, that a guest of this host can be live-migrated. :raises DriverError:"""
+        how = effective(options, self._conf, instance)
+        return self.driver.check_can_live_migrate_source(instance, destination, how)
+
     def run(
         self, job: Job, instance: Instance, destination: str, options: MigrationOptions, data: MigrateData
     ) -> dict[str, Any]:
-        """Wait for a free slot, move the guest, and report the progress.
+        """Wait for a free slot, move the guest, and report the progress; return what is to be known in the end.
 
         :raises MigrationAborted: it was cancelled, queued or running.
         :raises MigrationFailed: it could not be done, or took too long.
@@ -48,20 +50,18 @@ class LiveMigrations:
         :raises LetGo: it had to wait for so long that nobody may want it any more.
         """
         self._take_slot(job)
-        interval = self._conf.compute.live_migration_progress_interval
-        watch = _Watch(self, job, self._time_limit(instance, options), interval)
+        how = effective(options, self._conf, instance)
+        watch = _Watch(self, job, how, self._conf.compute.live_migration_progress_interval)
         try:
-            move = functools.partial(self.driver.live_migration, instance, destination, options, data)
-            self._move(job, watch, move)
+            self._move(job, watch, functools.partial(self.driver.live_migration, instance, destination, how, data))
         except MigrationAborted:
-            if watch.timed_out:
-                reason = f"it did not end within {watch.limit:g} s"
-                raise MigrationFailed(uuid=instance.uuid, reason=reason) from None
+            if watch.given_up:
+                raise MigrationFailed(uuid=instance.uuid, reason=watch.given_up) from None
             raise
         finally:
             self._free_slot(instance.uuid)
             watch.close()
-        return {"progress": msgspec.to_builtins(watch.last)} if watch.last else {}
+        return watch.result
 
     def abort(self, job: Job) -> None:
         """Abort a migration, queued or running."""
@@ -126,13 +126,6 @@ class LiveMigrations:
             self._moving.discard(uuid)
             self._changed.notify_all()
 
-    def _time_limit(self, instance: Instance, options: MigrationOptions) -> float:
-        """Return the seconds that a migration may take; 0: no limit."""
-        gib = max(_LEAST_GIB, instance.memory_mb / _MIB_PER_GIB)
-        gib += instance.disk_gb if options.block_migration else 0
-        seconds: int = self._conf.compute.live_migration_completion_timeout
-        return seconds * gib
-
     def tell(self, job: Job, event: MigrationEvent, progress: MigrationProgress | None) -> None:
         """Tell a conductor how far a migration is; what it does not hear now, it hears with the next progress."""
         try:
@@ -142,27 +135,39 @@ class LiveMigrations:
 
 
 class _Watch:
-    """Looks after one running migration whenever the driver says how far it is."""
+    """Looks after one running migration whenever the driver says how far it is.
 
-    def __init__(self, migrations: LiveMigrations, job: Job, limit: float, interval: float) -> None:
+    :ivar given_up: why it was aborted for its time; empty: it was not.
+    """
+
+    def __init__(self, migrations: LiveMigrations, job: Job, options: MigrationOptions, interval: float) -> None:
         self._migrations = migrations
         self._job = job
+        self._uuid = job.order.instance_uuid
+        self._limit = options.timeout or 0
+        self._forces = options.timeout_action is TimeoutAction.FORCE_COMPLETE
         self._interval = interval
         self._due = 0.0
         self._teller: threading.Thread | None = None
-        self.limit = limit
-        self.timed_out = False
+        self._note = ""
+        self._look_again_at: float = self._limit
+        self.given_up = ""
         self.last: MigrationProgress | None = None
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What a conductor should know in the end, as JSON types; ``note`` is for the trace."""
+        found = {"progress": msgspec.to_builtins(self.last), "note": self._note}
+        return {name: value for name, value in found.items() if value}
 
     def on_progress(self, progress: MigrationProgress) -> None:
         """Serve as the driver's callback."""
         if self._migrations.stopping:
             raise Detached
         self.last = progress
-        if self.limit and progress.elapsed > self.limit:
-            self.timed_out = True
-        if self.timed_out or self._job.cancelled.is_set():
-            self._abort()
+        if not progress.post_copy:
+            # From there on there is no way back, and nothing left to be forced.
+            self._steer(progress)
         if time.monotonic() >= self._due and (self._teller is None or not self._teller.is_alive()):
             self._due = time.monotonic() + self._interval
             # While the broker is away this hangs, and the migration has to be looked after all the same.
@@ -178,10 +183,34 @@ class _Watch:
         with working_for(self._job.ctxt):
             self._migrations.tell(self._job, MigrationEvent.START, progress)
 
-    def _abort(self) -> None:
-        uuid = self._job.order.instance_uuid
+    def _steer(self, progress: MigrationProgress) -> None:
+        """Abort what was cancelled, and do what the policy says about what takes too long."""
+        late = bool(self._limit) and progress.elapsed > self._look_again_at
+        reason = f"it did not end within {self._limit} s" + (f": it {progress.verdict}" if progress.verdict else "")
+        if late and not self._forces:
+            self.given_up = self.given_up or reason
+        if self.given_up or self._job.cancelled.is_set():
+            self._reach(self._migrations.driver.live_migration_abort, "aborted")
+        elif late:
+            self._force(progress, reason)
+
+    def _force(self, progress: MigrationProgress, reason: str) -> None:
+        """Force the migration to its end, once; if that takes as long again, say so, once for each such time."""
+        if self._note:
+            LOG.warning("The migration of %s was forced to its end, and %s; it goes on", self._uuid, reason)
+        elif self._reach(self._migrations.driver.live_migration_force_complete, "forced to its end"):
+            self._note = f"{reason}, and was forced to its end"
+            LOG.warning("The migration of %s: %s", self._uuid, self._note)
+        else:
+            return
+        self._look_again_at = progress.elapsed + self._limit
+
+    def _reach(self, into: Callable[[str], None], done: str) -> bool:
+        """Do something to the running migration, and return whether it was done."""
         try:
-            self._migrations.driver.live_migration_abort(uuid)
+            into(self._uuid)
         except DriverError as error:
             # If this came out of the callback, the move would go on with nobody looking after it.
-            LOG.warning("The migration of %s could not be aborted yet: %s", uuid, error.message)
+            LOG.warning("The migration of %s could not be %s yet: %s", self._uuid, done, error.message)
+            return False
+        return True

@@ -82,7 +82,7 @@ class ComputeManager:
         self, ctxt: RequestContext, instance: Instance, destination: str, options: MigrationOptions
     ) -> MigrateData:
         """Check, changing nothing, that a guest of this host can be live-migrated. :raises DriverError:"""
-        return self._driver.check_can_live_migrate_source(instance, destination, options)
+        return self._migrations.check(instance, destination, options)
 
     @expose
     def check_can_live_migrate_destination(
@@ -133,7 +133,7 @@ class ComputeManager:
 
     @expose
     def live_migration_force_complete(self, ctxt: RequestContext, action_id: str, instance_uuid: UUID) -> None:
-        """Pause a guest so that the live migration that an action has ordered can end; no other one of the guest."""
+        """Have the live migration that an action has ordered end; no other one of the guest."""
         job = self._work.current(instance_uuid)
         if job is not None and job.order.action_id == action_id:
             self._driver.live_migration_force_complete(instance_uuid)

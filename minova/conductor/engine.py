@@ -26,7 +26,7 @@ from minova.conductor.tasks import Services, Task
 from minova.conductor.tasks.step import Kind
 from minova.context import RequestContext, working_for
 from minova.db import convert, models
-from minova.db.queries import find_action, find_image, find_instance
+from minova.db.queries import find_action, find_image, find_instance, migration_of
 from minova.db.session import Database
 from minova.exception import ActionUnknown, DatabaseError, MinovaError, NotCancellable, PeerSilent
 from minova.objects import BootRequest, Fault, Hop, Outcome, Result, utcnow
@@ -193,7 +193,7 @@ class Engine:
 
     def _request_cancel(self, session: Session, action_id: str) -> Task | None:
         action = find_action(session, action_id)
-        reason = _why_not_cancellable(action)
+        reason = _why_not_cancellable(action, migration_of(session, action_id))
         if reason:
             raise NotCancellable(action=action_id, reason=reason)
         action.cancel_requested = True
@@ -275,7 +275,7 @@ def _power_state(reported: str) -> PowerState:
     return PowerState(reported) if reported in set(PowerState) else PowerState.NOSTATE
 
 
-def _why_not_cancellable(action: models.Action) -> str:
+def _why_not_cancellable(action: models.Action, migration: models.Migration | None) -> str:
     """Return why an action cannot be cancelled, or nothing."""
     if action.status is ActionStatus.UNDOING and not action.resume:
         return "it is being undone already"
@@ -285,4 +285,6 @@ def _why_not_cancellable(action: models.Action) -> str:
         return f"a {action.verb} cannot be cancelled half-way; it ends by itself"
     if action.data.get("past_pivot"):
         return "it is past the point of no return, and about to end"
+    if migration is not None and migration.progress.get("post_copy"):
+        return "its guest runs at the destination already, in post-copy"
     return ""

@@ -50,7 +50,7 @@ class Migrations:
         return action_id
 
     def force_complete(self, ctxt: RequestContext, uuid: str) -> str:
-        """Have the source pause a guest whose live migration does not converge; return the action's id.
+        """Have the source end a live migration that does not converge; return the action's id.
 
         :raises NotForceable: it is not copying memory now.
         :raises PeerTooOld: a compute cannot do it yet.

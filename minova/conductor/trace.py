@@ -42,7 +42,7 @@ def add_outcome(session: Session, action: models.Action, service: str, outcome: 
     The clocks of two hosts are compared here; they should be kept in step, as by NTP.
     """
     order, compute = outcome.order, f"compute:{outcome.host}"
-    message = outcome.fault.message if outcome.fault else ""
+    message = outcome.fault.message if outcome.fault else str(outcome.data.get("note", ""))
     # Work that was in hand already when its order was sent again has no cast before it.
     arrived_at = max(order.sent_at, outcome.received_at)
     add(session, action, Hop.CAST, service, order.sent_at, step=order.step, finished_at=arrived_at)

@@ -2,6 +2,10 @@
 
 from oslo_config import cfg
 
+from minova.states import TimeoutAction
+
+MAX_DOWNTIME_MS = 100_000
+
 GROUP = cfg.OptGroup("compute", "How a compute treats its guests")
 
 OPTS: list[cfg.Opt] = [
@@ -40,8 +44,43 @@ OPTS: list[cfg.Opt] = [
         default=800,
         min=0,
         max=1_000_000,
-        help="Seconds that a live migration may take for each GiB of memory (at least 2 GiB are counted, as in Nova) "
-        "before it is aborted. 0: no limit.",
+        help="Seconds that a live migration may take for each GiB of memory, and of disk if that is copied too (at "
+        "least 2 GiB are counted, as in Nova), before live_migration_timeout_action is taken. 0: no limit.",
+    ),
+    cfg.StrOpt(
+        "live_migration_timeout_action",
+        default=TimeoutAction.ABORT.value,
+        choices=[
+            (TimeoutAction.ABORT.value, "the guest stays where it is"),
+            (
+                TimeoutAction.FORCE_COMPLETE.value,
+                "it goes on at the destination by post-copy, if that is permitted, or else is paused until it is there",
+            ),
+        ],
+        help="What is done with a live migration whose time is over.",
+    ),
+    cfg.IntOpt(
+        "live_migration_downtime",
+        default=500,
+        min=1,
+        max=MAX_DOWNTIME_MS,
+        deprecated_name="migration_max_downtime",
+        deprecated_group="fake",
+        help="Milliseconds for which a guest may stand still at the switch-over: once what remains can be copied in "
+        "this time, it is switched over.",
+    ),
+    cfg.BoolOpt(
+        "live_migration_permit_auto_converge",
+        default=False,
+        help="Whether a guest that changes its memory faster than that can be copied is slowed down, more and more. "
+        "Not used where post-copy is.",
+    ),
+    cfg.BoolOpt(
+        "live_migration_permit_post_copy",
+        default=False,
+        help="Whether the guest of a migration that does not converge, or is forced to its end, goes on at the "
+        "destination while its memory follows. Should the network or a host fail before that is over, the guest is "
+        "lost.",
     ),
     cfg.FloatOpt(
         "report_retry_interval",

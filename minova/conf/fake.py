@@ -37,14 +37,6 @@ OPTS: list[cfg.Opt] = [
         max=1_000_000,
         help="MiB of memory that a live migration copies in a second.",
     ),
-    cfg.IntOpt(
-        "migration_max_downtime",
-        default=300,
-        min=1,
-        max=100_000,
-        help="Milliseconds for which a guest may stand still at the switch-over: once what remains can be copied in "
-        "this time, it is switched over.",
-    ),
     cfg.ListOpt(
         "failures",
         default=[],

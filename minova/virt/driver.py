@@ -3,7 +3,8 @@
 All methods are idempotent: asked again for what is already so, they succeed. All may be called from several threads,
 though never two at once for the same guest, but for the three that reach into a live migration that is under way
 (:meth:`~ComputeDriver.live_migration_abort`, :meth:`~ComputeDriver.live_migration_force_complete`) or only read
-(:meth:`~ComputeDriver.get_guest`, :meth:`~ComputeDriver.list_guests`). They raise
+(:meth:`~ComputeDriver.get_guest`, :meth:`~ComputeDriver.list_guests`). At the source of a live migration, nothing is
+left open in the options but the bandwidth, which is the driver's to choose then. They raise
 :class:`~minova.exception.DriverError` for what the hypervisor cannot do.
 """
 
@@ -121,14 +122,17 @@ class ComputeDriver(Protocol):
         ...
 
     def live_migration_abort(self, uuid: str) -> None:
-        """Make a running :meth:`live_migration` of the guest raise MigrationAborted; nothing happens without one."""
+        """Make a running :meth:`live_migration` of the guest raise MigrationAborted.
+
+        Nothing happens without one, and none once the guest runs at the destination (post-copy): there is no way back.
+        """
         ...
 
     def live_migration_force_complete(self, uuid: str) -> None:
         """Have a migration that does not converge end all the same; nothing happens without one.
 
         The guest is paused until it is at the destination, or, if its migration permits post-copy, goes on there at
-        once.
+        once, and its memory follows.
         """
         ...
 

@@ -149,8 +149,8 @@ def test_status_goes_from_accepted_to_completed(
 
 def test_progress_is_plausible_at_each_look(lab: Lab) -> None:
     lab.boot(host="host1")
-    lab.set("fake", migration_dirty_rate=200.0, migration_bandwidth=500.0, migration_max_downtime=10)
-    action = live_migrate(lab)
+    lab.set("fake", migration_dirty_rate=200.0, migration_bandwidth=500.0)
+    action = live_migrate(lab, max_downtime_ms=10)
     seen: list[MigrationProgress] = []
 
     def look() -> bool:

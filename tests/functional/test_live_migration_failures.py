@@ -162,9 +162,25 @@ def test_migration_that_takes_too_long_fails_and_the_guest_runs_on(lab: Lab) -> 
     lab.boot(host="host1")
     action = start_endless(lab)
     failed = lab.fail(action)
-    assert failed.error == f"the migration of {failed.instance_uuid} failed: it did not end within 2 s"
+    verdict = "it does not converge: dirty rate 4000 MiB/s, bandwidth 2000 MiB/s"
+    assert failed.error == f"the migration of {failed.instance_uuid} failed: it did not end within 2 s: {verdict}"
+    assert lab.fault().message == failed.error
+    assert failed.error in [event.message for event in lab.api.list_action_events(lab.ctxt, action.id)]
     assert lab.migration(action).status is MigrationStatus.FAILED
     assert_nothing_has_moved(lab)
+
+
+def test_migration_that_takes_too_long_is_forced_if_the_policy_says_so(lab: Lab) -> None:
+    lab.set("compute", live_migration_completion_timeout=1, live_migration_timeout_action="force_complete")
+    lab.boot(host="host1")
+    action = lab.succeed(start_endless(lab))
+    after = lab.instance()
+    assert (after.host, after.vm_state, after.power_state) == ("host2", VmState.ACTIVE, PowerState.RUNNING)
+    assert [event.message for event in lab.api.list_action_events(lab.ctxt, action.id) if event.message] == [
+        "it did not end within 2 s: it does not converge: dirty rate 4000 MiB/s, bandwidth 2000 MiB/s, "
+        "and was forced to its end"
+    ]
+    assert lab.api.list_faults(lab.ctxt, "vm") == []
 
 
 # Failed.

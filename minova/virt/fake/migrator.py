@@ -105,7 +105,7 @@ class LiveMigrator:
             disk_bytes=record.disk_gb * SPARSE_DISK_BYTES_PER_GB if options.block_migration else 0,
             bandwidth=bandwidth_mib * MIB,
             dirty_rate=fake.migration_dirty_rate * MIB,
-            downtime=fake.migration_max_downtime / 1000,
+            downtime=(options.max_downtime_ms or self._conf.compute.live_migration_downtime) / 1000,
         )
 
     def _under_way(self, uuid: str) -> SimulatedMigration | None:

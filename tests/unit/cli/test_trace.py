@@ -86,6 +86,15 @@ def test_failures_are_spelled_out() -> None:
     assert "migrate, work: failed: it [is] full" in text
 
 
+def test_what_is_said_of_a_success_is_shown_too() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(
+        waterfall(ACTION, [event("migrate", Hop.WORK, "compute:h", 0, 5, message="it was forced to its end")])
+    )
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "migrate, work: succeeded: it was forced to its end" in text
+
+
 def test_trace_of_an_action_that_has_just_begun() -> None:
     console = Console(file=io.StringIO(), width=120)
     console.print(waterfall(replace(ACTION, finished_at=None), []))

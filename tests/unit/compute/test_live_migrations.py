@@ -1,7 +1,7 @@
 """Live migrations that leave a host: so many at a time, with progress, abort and a limit of time."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from minova.context import RequestContext
 from minova.db import convert
 from minova.exception import MigrationAborted, MigrationFailed, OperationRefused, PeerSilent
 from minova.objects import Guest, Instance, MigrateData, MigrationOptions, MigrationProgress, Order
-from minova.states import MigrationEvent, PowerState
+from minova.states import MigrationEvent, PowerState, TimeoutAction
 from minova.virt.driver import ComputeDriver, ProgressCallback
 from tests.unit.compute.rig import PATIENCE, Clock, a_lease, an_order
 from tests.unit.rows import an_instance
@@ -26,8 +26,14 @@ from tests.unit.rows import an_instance
 OPTIONS, DATA = MigrationOptions(), MigrateData(address="there")
 
 
-def progress(elapsed: float = 1.0) -> MigrationProgress:
-    return MigrationProgress(total_bytes=100, done_bytes=40, remaining_bytes=60, iteration=2, elapsed=elapsed)
+def progress(elapsed: float = 1.0, **more: Any) -> MigrationProgress:
+    values = {"total_bytes": 100, "done_bytes": 40, "remaining_bytes": 60, "iteration": 2, "elapsed": elapsed}
+    return MigrationProgress(**{**values, **more})
+
+
+MIB = 2**20
+ENDLESS = {"iteration": 3, "dirty_rate": 400 * MIB, "bandwidth": 128 * MIB}
+LATE = "it did not end within 2 s: it does not converge: dirty rate 400 MiB/s, bandwidth 128 MiB/s"
 
 
 class Hypervisor:
@@ -35,12 +41,14 @@ class Hypervisor:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.reports: dict[str, list[MigrationProgress]] = {}
+        self.reports: dict[str, Iterable[MigrationProgress]] = {}
         self.begun: list[str] = []
         self.allowed: set[str] = set()
         self.aborted: set[str] = set()
         self.migrating: set[str] = set()
-        self.refuses_to_abort = False
+        self.options: MigrationOptions | None = None
+        self.forced: list[str] = []
+        self.refuses = False
 
     def get_guest(self, uuid: str) -> Guest | None:
         migrating_to = "there" if uuid in self.migrating else None
@@ -55,6 +63,7 @@ class Hypervisor:
         on_progress: ProgressCallback,
     ) -> None:
         assert data == DATA
+        self.options = options
         uuid = instance.uuid
         with self.changed:
             self.begun.append(uuid)
@@ -68,11 +77,18 @@ class Hypervisor:
                 raise MigrationAborted(uuid=uuid)
 
     def live_migration_abort(self, uuid: str) -> None:
-        if self.refuses_to_abort:
-            raise OperationRefused(host="here", operation="live_migration_abort", reason="no")
+        self._refuse("live_migration_abort")
         with self.changed:
             self.aborted.add(uuid)
             self.changed.notify_all()
+
+    def live_migration_force_complete(self, uuid: str) -> None:
+        self._refuse("live_migration_force_complete")
+        self.forced.append(uuid)
+
+    def _refuse(self, operation: str) -> None:
+        if self.refuses:
+            raise OperationRefused(host="here", operation=operation, reason="no")
 
     def allow(self, *uuids: str) -> None:
         """Let migrations end."""
@@ -275,7 +291,7 @@ def test_running_migration_is_aborted(migrations: LiveMigrations, start: Start, 
 def test_abort_that_the_hypervisor_refuses_does_not_let_go_of_the_migration(
     migrations: LiveMigrations, start: Start, hypervisor: Hypervisor
 ) -> None:
-    hypervisor.refuses_to_abort = True
+    hypervisor.refuses = True
     hypervisor.reports["guest1"] = [progress(10**9)]
     _job, end = start()
     hypervisor.wait_for("guest1")
@@ -383,6 +399,93 @@ def test_without_a_limit_a_migration_may_take_for_ever(
     hypervisor.reports["guest1"] = [progress(10**9)]
     hypervisor.allow("guest1")
     assert start()[1].result(PATIENCE)
+
+
+ABORT, FORCE = TimeoutAction.ABORT, TimeoutAction.FORCE_COMPLETE
+
+
+def test_verdict_on_a_migration_that_takes_too_long_is_why_it_failed(start: Start, hypervisor: Hypervisor) -> None:
+    hypervisor.reports["guest1"] = [progress(2.1, **ENDLESS), progress(2.2)]
+    with pytest.raises(MigrationFailed) as failure:
+        start(options=MigrationOptions(timeout=2))[1].result(PATIENCE)
+    assert failure.value.reason == LATE
+
+
+def test_migration_that_takes_too_long_is_forced_once_and_that_is_noted(
+    start: Start, hypervisor: Hypervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = (2.0, 2.1, 2.2, 4.0, 4.2, 4.3)
+    hypervisor.reports["guest1"] = [progress(seconds, **ENDLESS) for seconds in times]
+    hypervisor.allow("guest1")
+    result = start(options=MigrationOptions(timeout=2, timeout_action=FORCE))[1].result(PATIENCE)
+    assert hypervisor.forced == ["guest1"]
+    assert hypervisor.aborted == set()
+    assert result["note"] == f"{LATE}, and was forced to its end"
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        f"The migration of guest1: {LATE}, and was forced to its end",
+        f"The migration of guest1 was forced to its end, and {LATE}; it goes on",
+    ]
+
+
+def test_migration_that_was_cancelled_is_not_forced_any_more(start: Start, hypervisor: Hypervisor) -> None:
+    begun = threading.Event()
+
+    def reports() -> Iterator[MigrationProgress]:
+        assert begun.wait(PATIENCE)
+        yield progress(3.0)
+
+    hypervisor.reports["guest1"] = reports()
+    job, end = start(options=MigrationOptions(timeout=2, timeout_action=FORCE))
+    hypervisor.wait_for("guest1")
+    job.cancelled.set()
+    begun.set()
+    with pytest.raises(MigrationAborted):
+        end.result(PATIENCE)
+    assert hypervisor.forced == []
+
+
+def test_force_that_the_hypervisor_refuses_is_tried_again(start: Start, hypervisor: Hypervisor) -> None:
+    def reports() -> Iterator[MigrationProgress]:
+        hypervisor.refuses = True
+        yield progress(3.0)
+        hypervisor.refuses = False
+        yield progress(3.5)
+
+    hypervisor.reports["guest1"] = reports()
+    hypervisor.allow("guest1")
+    result = start(options=MigrationOptions(timeout=2, timeout_action=FORCE))[1].result(PATIENCE)
+    assert hypervisor.forced == ["guest1"]
+    assert result["note"] == "it did not end within 2 s, and was forced to its end"
+
+
+@pytest.mark.parametrize("action", TimeoutAction)
+def test_post_copy_is_left_to_itself_whatever_is_wanted(
+    start: Start, hypervisor: Hypervisor, action: TimeoutAction
+) -> None:
+    late = progress(3.0, post_copy=True)
+    cancelled = threading.Event()
+
+    def reports() -> Iterator[MigrationProgress]:
+        assert cancelled.wait(PATIENCE)
+        yield late
+
+    hypervisor.reports["guest1"] = reports()
+    job, end = start(options=MigrationOptions(timeout=2, timeout_action=action))
+    hypervisor.wait_for("guest1")
+    job.cancelled.set()
+    cancelled.set()
+    hypervisor.allow("guest1")
+    assert end.result(PATIENCE) == {"progress": msgspec.to_builtins(late)}
+    assert (hypervisor.forced, hypervisor.aborted) == ([], set())
+
+
+def test_driver_is_told_what_was_left_open(conf: cfg.ConfigOpts, start: Start, hypervisor: Hypervisor) -> None:
+    conf.set_override("live_migration_downtime", 70, "compute")
+    hypervisor.allow("guest1")
+    start(options=MigrationOptions(post_copy=True, timeout=7))[1].result(PATIENCE)
+    assert hypervisor.options == MigrationOptions(
+        max_downtime_ms=70, auto_converge=False, post_copy=True, timeout=7, timeout_action=ABORT
+    )
 
 
 def test_service_that_stops_lets_go_of_what_is_queued(

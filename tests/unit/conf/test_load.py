@@ -412,3 +412,8 @@ def test_log_that_cannot_be_written(conf: cfg.ConfigOpts, root_logger: logging.L
 )
 def test_urls_are_shown_without_their_secrets(text: str, masked: str) -> None:
     assert mask(text) == masked
+
+
+def test_option_that_has_moved_still_counts(conf: cfg.ConfigOpts, write: Write) -> None:
+    load(conf, [f"--config-file={write('[fake]', 'migration_max_downtime = 77')}"], PROG)
+    assert conf.compute.live_migration_downtime == 77

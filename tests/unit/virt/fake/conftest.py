@@ -11,7 +11,8 @@ from tests.unit.virt.rig import INSTANCE, FakeRig
 @pytest.fixture
 def rig(tmp_path: Path) -> FakeRig:
     rig = FakeRig(tmp_path)
-    rig.fake(migration_dirty_rate=64.0, migration_bandwidth=128.0, migration_max_downtime=250)
+    rig.fake(migration_dirty_rate=64.0, migration_bandwidth=128.0)
+    rig.conf.set_override("live_migration_downtime", 250, "compute")
     return rig
 
 
