@@ -1,6 +1,7 @@
 """Live migration that does not go well: aborted, forced, failed, refused; and what is left then, which is nothing."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,11 +11,12 @@ from minova.exception import (
     InvalidInput,
     InvalidState,
     MinovaError,
+    NotCancellable,
     NotForceable,
     NoValidHost,
 )
-from minova.objects import Hop, Result
-from minova.states import ActionStatus, MigrationStatus, PowerState, VmState
+from minova.objects import Action, Hop, Result
+from minova.states import ActionStatus, MigrationStatus, PowerState, TimeoutAction, VmState
 from minova.virt.fake import FakeDriver
 from tests.fixtures.gate import Gate
 from tests.fixtures.lab import Lab, wait_until
@@ -24,6 +26,7 @@ from tests.fixtures.moves import (
     driver_of,
     hosts_of,
     live_migrate,
+    never_converge,
     refused,
     rooms,
     start_endless,
@@ -181,6 +184,53 @@ def test_migration_that_takes_too_long_is_forced_if_the_policy_says_so(lab: Lab)
         "and was forced to its end"
     ]
     assert lab.api.list_faults(lab.ctxt, "vm") == []
+
+
+def test_guest_that_may_be_slowed_down_converges(lab: Lab) -> None:
+    lab.boot(host="host1")
+    never_converge(lab)
+    lab.set("compute", live_migration_permit_auto_converge=True)
+    action = lab.succeed(live_migrate(lab))
+    progress = lab.migration(action).progress
+    assert progress.throttle >= 20
+    assert progress.dirty_rate < progress.bandwidth
+    assert lab.instance().host == "host2"
+
+
+def start_slow(lab: Lab, **options: Any) -> Action:
+    """Boot a guest whose memory takes 4 s to be copied, which would not end, and start a migration with post-copy."""
+    lab.boot(host="host1")
+    lab.set("fake", migration_memory_mb=800, migration_dirty_rate=400.0, migration_bandwidth=200.0)
+    lab.set("compute", live_migration_progress_interval=0.05)
+    return live_migrate(lab, post_copy=True, **options)
+
+
+def wait_for_post_copy(lab: Lab, action: Action) -> None:
+    wait_until(lambda: lab.migration(action).progress.post_copy, "post-copy")
+
+
+def test_guest_that_goes_on_by_post_copy_is_at_the_destination_and_is_not_called_back(lab: Lab) -> None:
+    action = start_slow(lab)
+    wait_for_status(lab, action, MigrationStatus.RUNNING)
+    lab.api.force_complete_migration(lab.ctxt, action.id)
+    wait_for_post_copy(lab, action)
+    assert hosts_of(lab, action.instance_uuid) == ["host2"]
+    for call_back in (lab.api.abort_migration, lab.api.cancel_action):
+        with pytest.raises(NotCancellable, match="its guest runs at the destination already, in post-copy"):
+            call_back(lab.ctxt, action.id)
+    for host in ("host1", "host2"):
+        lab.report(host)
+    lab.succeed(action)
+    assert (lab.instance().host, lab.instance().power_state) == ("host2", PowerState.RUNNING)
+    assert lab.migration(action).progress.post_copy
+
+
+def test_migration_that_takes_too_long_goes_on_by_post_copy_where_that_is_permitted(lab: Lab) -> None:
+    action = start_slow(lab, timeout=1, timeout_action=TimeoutAction.FORCE_COMPLETE)
+    wait_for_post_copy(lab, action)
+    lab.succeed(action)
+    messages = [event.message for event in lab.api.list_action_events(lab.ctxt, action.id)]
+    assert "it did not end within 1 s, and was forced to its end" in messages
 
 
 # Failed.

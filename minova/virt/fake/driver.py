@@ -159,7 +159,7 @@ class FakeDriver:
         self._migrator.abort(uuid)
 
     def live_migration_force_complete(self, uuid: str) -> None:
-        """Keep the guest paused until it is at the destination."""
+        """Keep the guest paused until it is at the destination, or have it go on there at once."""
         self._failures.raise_if_told("live_migration_force_complete")
         self._migrator.force(uuid)
 

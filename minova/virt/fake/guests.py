@@ -10,16 +10,19 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_type_hints
 
 from minova.exception import ConfigurationError, GuestNotFound, OperationRefused
 from minova.objects import Guest, Instance
 from minova.states import PowerState
 from minova.virt.fake.precopy import Pace, SimulatedMigration
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 _UNFINISHED = ".tmp"
 
@@ -62,7 +65,7 @@ class GuestRecord:
         power_state, migrating_to = self.power_state, None
         if self.migration is not None and self.migration.aborted_at is None:
             migrating_to = self.migration.destination
-            if self.migration.forced_at is not None:
+            if self.migration.is_paused:
                 power_state = PowerState.PAUSED
         return Guest(uuid=self.uuid, name=self.name, power_state=power_state, migrating_to=migrating_to)
 
@@ -195,12 +198,17 @@ def _parse(content: bytes, uuid: str) -> GuestRecord:
 
 
 def _build(cls: type[T], data: dict[str, Any]) -> T:
-    """Return a dataclass from its fields. :raises ValueError: one is missing or of a wrong type."""
-    hints = get_type_hints(cls)
-    wrong = [name for name, hint in hints.items() if name not in data or not _fits(data[name], hint)]
+    """Return a dataclass from its fields; what has a default may be missing, for an older release wrote the file.
+
+    :raises ValueError: one is missing or of a wrong type.
+    """
+    hints, optional = get_type_hints(cls), {field.name for field in fields(cls) if field.default is not MISSING}
+    values = {name: data[name] for name in hints if name in data}
+    wrong = [name for name, value in values.items() if not _fits(value, hints[name])]
+    wrong += hints.keys() - values.keys() - optional
     if wrong:
-        raise ValueError(f"{', '.join(wrong)}: missing or of a wrong type")
-    return cls(**{name: data[name] for name in hints})
+        raise ValueError(f"{', '.join(sorted(wrong))}: missing or of a wrong type")
+    return cls(**values)
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import NoReturn
 from oslo_config import cfg
 
 from minova.exception import MigrationAborted, MigrationFailed
-from minova.objects import MigrationOptions
+from minova.objects import MigrationOptions, MigrationProgress
 from minova.states import PowerState
 from minova.virt.driver import ProgressCallback
 from minova.virt.fake.guests import GuestFiles, GuestRecord
@@ -48,24 +48,36 @@ class LiveMigrator:
             return
         report_in = 0.0
         while (migration := self._under_way(uuid)) is not None:
-            progress = migration.progress(self._clock())
-            copied_all = progress.remaining_bytes == 0
-            if copied_all or report_in <= 0:
+            now = self._clock()
+            progress = migration.progress(now)
+            leaves = progress.remaining_bytes == 0 or migration.leaves_now(now)
+            if leaves or report_in <= 0:
                 on_progress(progress)
                 # Twice as often as the option says, so that it holds on a machine that is busy too.
                 report_in = self._conf.compute.live_migration_progress_interval / 2
-            if copied_all and self._switch_over(uuid):
+            if leaves and self._switch_over(uuid):
+                self._follow(migration.guest_runs(now, running=False), on_progress)
                 return
-            seconds = max(SHORTEST_SLEEP, min(LONGEST_SLEEP, progress.remaining_bytes / migration.pace.bandwidth))
-            self._sleep(seconds)
-            report_in -= seconds
+            report_in -= self._look_away(progress)
+
+    def _follow(self, migration: SimulatedMigration, on_progress: ProgressCallback) -> None:
+        """Wait until what remains has followed a guest that is at the destination already."""
+        while (progress := migration.progress(self._clock())).remaining_bytes:
+            on_progress(replace(progress, post_copy=True))
+            self._look_away(progress)
+
+    def _look_away(self, progress: MigrationProgress) -> float:
+        """Sleep until there may be news; return for how many seconds."""
+        seconds = max(SHORTEST_SLEEP, min(LONGEST_SLEEP, progress.remaining_bytes / progress.bandwidth))
+        self._sleep(seconds)
+        return seconds
 
     def abort(self, uuid: str) -> None:
         """Mark the migration as aborted; whoever waits for it, now or after a restart, sees to the rest."""
         self._change(uuid, lambda migration, now: migration.abort(now))
 
     def force(self, uuid: str) -> None:
-        """Keep the guest paused until it is at the destination."""
+        """Keep the guest paused until it is at the destination, or have it go on there at once."""
         self._change(uuid, lambda migration, now: migration.force(now))
 
     def fail(self, uuid: str, reason: str) -> None:
@@ -106,6 +118,8 @@ class LiveMigrator:
             bandwidth=bandwidth_mib * MIB,
             dirty_rate=fake.migration_dirty_rate * MIB,
             downtime=(options.max_downtime_ms or self._conf.compute.live_migration_downtime) / 1000,
+            auto_converge=bool(options.auto_converge),
+            post_copy=bool(options.post_copy),
         )
 
     def _under_way(self, uuid: str) -> SimulatedMigration | None:

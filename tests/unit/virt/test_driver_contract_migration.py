@@ -174,6 +174,23 @@ def test_a_forced_migration_can_be_aborted(rig: Rig, source: ComputeDriver, dest
     assert (state(source), state(destination)) == (RUNNING, None)
 
 
+def test_post_copy(rig: Rig, source: ComputeDriver, destination: ComputeDriver) -> None:
+    """A guest that may go on at the destination is not paused when it is forced to, and is not called back."""
+    rig.never_converge()
+    source.spawn(INSTANCE)
+    seen = set()
+
+    def force(progress: MigrationProgress) -> None:
+        source.live_migration_force_complete(UUID)
+        if progress.post_copy:
+            source.live_migration_abort(UUID)
+        seen.add((state(source), state(destination)))
+
+    source.live_migration(INSTANCE, "destination", MigrationOptions(post_copy=True), DATA, force)
+    assert seen <= {(RUNNING, None), (None, RUNNING)}
+    assert (state(source), state(destination)) == (None, RUNNING)
+
+
 @pytest.mark.parametrize("spawned", [True, False])
 def test_abort_and_force_do_nothing_without_a_migration(
     source: ComputeDriver, destination: ComputeDriver, spawned: bool

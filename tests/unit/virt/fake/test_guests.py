@@ -23,6 +23,7 @@ from tests.unit.virt.rig import (
     UUID,
     FakeRig,
     Killed,
+    leave_under_way,
     make_instance,
     migrate,
     state,
@@ -132,6 +133,17 @@ def test_fields_of_a_newer_release_are_ignored(rig: FakeRig, source: FakeDriver)
     path = rig.file("source")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"new": 1}))
     assert state(source) is RUNNING
+
+
+def test_a_migration_that_the_release_before_began(rig: FakeRig, source: FakeDriver, destination: FakeDriver) -> None:
+    leave_under_way(source)
+    path = rig.file("source")
+    record = json.loads(path.read_text())
+    del record["migration"]["throttle"], record["migration"]["pace"]["auto_converge"]
+    del record["migration"]["pace"]["post_copy"]
+    path.write_text(json.dumps(record))
+    migrate(source)
+    assert state(destination) is RUNNING
 
 
 def test_a_state_path_that_cannot_be_used(rig: FakeRig, tmp_path: Path) -> None:

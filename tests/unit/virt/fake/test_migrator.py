@@ -24,6 +24,7 @@ from tests.unit.virt.rig import (
     SHUTDOWN,
     UUID,
     FakeRig,
+    Interrupted,
     Killed,
     Progress,
     leave_under_way,
@@ -45,6 +46,8 @@ MIB = 2**20
         (OPTIONS, {"migration_dirty_rate": 0.0, "migration_memory_mb": 1024}, 8.0),
         (MigrationOptions(bandwidth_mib=32), {"migration_dirty_rate": 0.0}, 8.0),
         (MigrationOptions(bandwidth_mib=10**6), {"migration_dirty_rate": 0.0}, 2.0),
+        # A net gain of 64 MiB/s until 128 MiB remain, which take 1 s.
+        (MigrationOptions(max_downtime_ms=1000), {}, 3.0),
         # 16 MiB for each GiB of disk.
         (MigrationOptions(block_migration=True), {"migration_dirty_rate": 0.0}, 2.125),
     ],
@@ -99,6 +102,53 @@ def test_no_convergence(rig: FakeRig, source: FakeDriver, destination: FakeDrive
     assert {report.remaining_bytes for report in progress.reports} == {256 * MIB}
     assert progress.reports[-1].iteration >= 49
     assert state(destination) is None
+
+
+def test_auto_converge_lets_it_converge(rig: FakeRig, source: FakeDriver, destination: FakeDriver) -> None:
+    rig.fake(migration_dirty_rate=256.0)
+    reports = migrate(source, options=MigrationOptions(auto_converge=True)).reports
+    assert (state(source), state(destination)) == (None, RUNNING)
+    assert {report.throttle for report in reports} >= {0, 20, 30, 40, 50, 60}
+    assert reports[-1].dirty_rate == pytest.approx((100 - reports[-1].throttle) * 2.56 * MIB, abs=1)
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_post_copy(rig: FakeRig, source: FakeDriver, destination: FakeDriver, forced: bool) -> None:
+    rig.fake(migration_dirty_rate=256.0)
+    seen: list[tuple[MigrationProgress, object, object]] = []
+
+    def look(progress: MigrationProgress) -> None:
+        if forced and progress.elapsed > 1:
+            source.live_migration_force_complete(UUID)
+        seen.append((progress, state(source), state(destination)))
+
+    source.live_migration(INSTANCE, "destination", MigrationOptions(post_copy=True), DATA, look)
+    before = [progress for progress, *where in seen if where == [RUNNING, None]]
+    after = [progress for progress, *where in seen if where == [None, RUNNING]]
+    assert [progress for progress, *_where in seen] == before + after
+    assert {progress.post_copy for progress in before} == {False}
+    assert {(progress.post_copy, progress.dirty_rate) for progress in after} == {(True, 0)}
+    # What has to follow is what was changed since it was copied.
+    assert after[0].remaining_bytes > 100 * MIB
+    assert after[-1].remaining_bytes < 10 * MIB
+    assert all(early.remaining_bytes > late.remaining_bytes for early, late in itertools.pairwise(after))
+    assert before[-1].elapsed == pytest.approx(1.25 if forced else 2.0, abs=0.3)
+
+
+def test_post_copy_that_nobody_waits_for_any_more(rig: FakeRig, source: FakeDriver, destination: FakeDriver) -> None:
+    rig.never_converge()
+
+    def leave(progress: MigrationProgress) -> None:
+        if progress.post_copy:
+            raise Interrupted
+
+    options = MigrationOptions(post_copy=True)
+    with pytest.raises(Interrupted):
+        source.live_migration(INSTANCE, "destination", options, DATA, leave)
+    assert (state(source), state(destination)) == (None, RUNNING)
+    migrate(rig.driver("source"), options=options)
+    destination.post_live_migration_at_destination(INSTANCE)
+    assert state(destination) is RUNNING
 
 
 def test_a_pause_lets_it_converge(rig: FakeRig, source: FakeDriver, destination: FakeDriver) -> None:

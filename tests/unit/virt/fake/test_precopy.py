@@ -148,6 +148,82 @@ def test_a_pause_begins_a_pass() -> None:
     assert migration.progress(START + 8).iteration == 3
 
 
+# Auto-converge: passes of 4 s until it converges.
+
+
+@pytest.mark.parametrize(
+    ("dirty_rate", "throttles"),
+    [
+        (400.0, {0: 0, 3.9: 0, 4: 20, 7.9: 20, 8: 30, 12: 40, 16: 50, 1000: 70}),
+        (100_000.0, {4: 20, 8: 30, 32: 90, 35.9: 90, 36: 99, 1000: 99}),
+        # It would converge by itself, if slowly.
+        (200.0, {3.9: 0, 4: 20, 1000: 40}),
+        (128.0, {0: 0, 4: 0, 1000: 0}),
+    ],
+)
+def test_throttle(dirty_rate: float, throttles: dict[float, int]) -> None:
+    migration = start(dirty_rate=dirty_rate * MIB, auto_converge=True)
+    assert {seconds: migration.progress(START + seconds).throttle for seconds in throttles} == throttles
+
+
+def test_throttled_guest_converges_in_the_end_and_looking_at_it_changes_nothing() -> None:
+    endless, migration = start(dirty_rate=400.0 * MIB), start(dirty_rate=400.0 * MIB, auto_converge=True)
+    assert seconds_needed(endless) == float("inf")
+    seconds = seconds_needed(migration)
+    assert 12 < seconds < 60
+    looks = [migration.progress(START + tenth / 10) for tenth in range(int(seconds * 10))]
+    assert looks == [migration.at(START + look.elapsed).progress(START + look.elapsed) for look in looks]
+    for before, after in itertools.pairwise(looks):
+        assert before.iteration <= after.iteration
+        assert before.throttle <= after.throttle
+        assert before.dirty_rate >= after.dirty_rate
+    assert looks[-1].dirty_rate < looks[-1].bandwidth
+
+
+def test_throttle_waits_for_the_disk() -> None:
+    migration = start(dirty_rate=400.0 * MIB, disk_bytes=512 * MIB, auto_converge=True)
+    assert (migration.progress(START + 5.9).throttle, migration.progress(START + 6).throttle) == (0, 20)
+
+
+def test_guest_that_is_paused_is_not_slowed_down_any_more() -> None:
+    paused = start(dirty_rate=400.0 * MIB, auto_converge=True).guest_runs(START + 5, running=False)
+    assert paused.progress(START + 8.5).throttle == 20
+    assert seconds_needed(paused) == pytest.approx(9, abs=0.002)
+
+
+# Post-copy.
+
+
+@pytest.mark.parametrize(("dirty_rate", "leaves"), [(256.0, 4.0), (255.0, None)])
+def test_guest_that_may_leaves_after_the_first_pass_if_no_other_helps(dirty_rate: float, leaves: float | None) -> None:
+    migration = start(dirty_rate=dirty_rate * MIB, post_copy=True)
+    seconds = [tenth / 10 for tenth in range(1000) if migration.leaves_now(START + tenth / 10)]
+    assert next(iter(seconds), None) == leaves
+    assert not start(dirty_rate=dirty_rate * MIB).leaves_now(START + 100)
+
+
+def test_guest_that_is_forced_leaves_or_is_paused() -> None:
+    leaves, stays = start(post_copy=True).force(START + 1), start().force(START + 1)
+    assert (leaves.leaves_now(START + 1), leaves.is_paused, leaves.dirty_rate) == (True, False, PACE.dirty_rate)
+    assert (stays.leaves_now(START + 1), stays.is_paused, stays.dirty_rate) == (False, True, 0)
+
+
+@pytest.mark.parametrize(
+    ("migration", "downtime_ms"),
+    [
+        (start(), 250),
+        (start(running=False), 0),
+        (start(memory_bytes=32 * MIB), 125),
+        # All of it is changed again and again.
+        (start(dirty_rate=256.0 * MIB), 4000),
+        (start(dirty_rate=256.0 * MIB).force(START + 9), 4000),
+        (start(dirty_rate=0.0).force(START + 1), 3000),
+    ],
+)
+def test_downtime(migration: SimulatedMigration, downtime_ms: int) -> None:
+    assert migration.progress(START + 1).downtime_ms == downtime_ms
+
+
 def test_a_clock_that_was_set_back() -> None:
     migration = start()
     progress = migration.progress(START - 3600)
