@@ -1,6 +1,11 @@
-"""What every virt driver has to do, whatever its hypervisor; its live migrations are beside this file."""
+"""What every virt driver has to do with guests, whatever its hypervisor; its live migrations are beside this file.
+
+These tests are collected for each driver where its rig is: the fake one's among the unit tests, libvirt's among the
+functional ones.
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -10,22 +15,12 @@ from minova.exception import (
     InsufficientResources,
     OperationRefused,
 )
-from minova.objects import Guest
+from minova.objects import Guest, Instance
 from minova.states import PowerState
 from minova.virt.driver import ComputeDriver
-from tests.unit.virt.rig import (
-    INSTANCE,
-    OPTIONS,
-    PAUSED,
-    RUNNING,
-    SHUTDOWN,
-    UUID,
-    make_instance,
-    spawn_in,
-    state,
-)
+from tests.contract.rig import OPTIONS, OTHER, PAUSED, RUNNING, SHUTDOWN, UUID, spawn_in, state
 
-Change = Callable[[ComputeDriver], None]
+Change = Callable[[ComputeDriver, Instance], object]
 
 
 def test_capacity(source: ComputeDriver) -> None:
@@ -40,8 +35,10 @@ def test_a_new_host_has_no_guests(source: ComputeDriver) -> None:
 
 
 @pytest.mark.parametrize(("power_on", "expected"), [(True, RUNNING), (False, SHUTDOWN)])
-def test_spawn(source: ComputeDriver, destination: ComputeDriver, power_on: bool, expected: PowerState) -> None:
-    source.spawn(INSTANCE, power_on=power_on)
+def test_spawn(
+    source: ComputeDriver, instance: Instance, destination: ComputeDriver, power_on: bool, expected: PowerState
+) -> None:
+    source.spawn(instance, power_on=power_on)
     guest = Guest(uuid=UUID, name="web", power_state=expected)
     assert source.get_guest(UUID) == guest
     assert source.list_guests() == (guest,)
@@ -51,87 +48,94 @@ def test_spawn(source: ComputeDriver, destination: ComputeDriver, power_on: bool
 @pytest.mark.parametrize(("power_on", "expected"), [(True, RUNNING), (False, SHUTDOWN)])
 @pytest.mark.parametrize("before", [RUNNING, PAUSED, SHUTDOWN])
 def test_spawn_changes_only_the_power_of_a_guest_that_exists(
-    source: ComputeDriver, before: PowerState, power_on: bool, expected: PowerState
+    source: ComputeDriver, instance: Instance, before: PowerState, power_on: bool, expected: PowerState
 ) -> None:
-    spawn_in(source, before)
-    source.spawn(make_instance(name="other", memory_mb=10**9), power_on=power_on)
+    spawn_in(source, before, instance)
+    source.spawn(replace(instance, name="other", memory_mb=10**9), power_on=power_on)
     assert source.list_guests() == (Guest(uuid=UUID, name="web", power_state=expected),)
 
 
 @pytest.mark.parametrize("size", ["vcpus", "memory_mb", "disk_gb"])
-def test_spawn_refuses_what_the_host_has_no_room_for(source: ComputeDriver, size: str) -> None:
-    source.spawn(INSTANCE)
+def test_spawn_refuses_what_the_host_has_no_room_for(source: ComputeDriver, instance: Instance, size: str) -> None:
+    source.spawn(instance)
     everything = getattr(source.capacity(), size)
     with pytest.raises(InsufficientResources, match="source"):
-        source.spawn(make_instance(uuid="second", **{size: everything}))
-    assert source.get_guest("second") is None
+        source.spawn(replace(instance, uuid=OTHER, **{size: everything}))
+    assert source.get_guest(OTHER) is None
 
 
-def test_spawn_can_fill_the_host(source: ComputeDriver) -> None:
+@pytest.mark.fake_only(reason="a real host needs some memory for itself")
+def test_spawn_can_fill_the_host(source: ComputeDriver, instance: Instance) -> None:
     capacity = source.capacity()
-    source.spawn(make_instance(vcpus=capacity.vcpus, memory_mb=capacity.memory_mb, disk_gb=capacity.disk_gb))
+    source.spawn(replace(instance, vcpus=capacity.vcpus, memory_mb=capacity.memory_mb, disk_gb=capacity.disk_gb))
     assert state(source) is RUNNING
 
 
-def test_destroy_makes_room(source: ComputeDriver) -> None:
-    full = make_instance(memory_mb=source.capacity().memory_mb)
+def test_destroy_makes_room(source: ComputeDriver, instance: Instance) -> None:
+    full = replace(instance, disk_gb=source.capacity().disk_gb)
     source.spawn(full)
     source.destroy(UUID)
     assert source.list_guests() == ()
     source.destroy(UUID)
-    source.spawn(make_instance(uuid="second", memory_mb=full.memory_mb))
-    assert state(source, "second") is RUNNING
+    source.spawn(replace(instance, uuid=OTHER, disk_gb=full.disk_gb))
+    assert state(source, OTHER) is RUNNING
 
 
 @pytest.mark.parametrize("before", [RUNNING, PAUSED, SHUTDOWN])
 @pytest.mark.parametrize(
     ("change", "after"),
     [
-        (lambda driver: driver.power_on(UUID), RUNNING),
-        (lambda driver: driver.power_off(UUID), SHUTDOWN),
-        (lambda driver: driver.reboot(UUID, hard=True), RUNNING),
+        (lambda driver, _: driver.power_on(UUID), RUNNING),
+        (lambda driver, _: driver.power_off(UUID), SHUTDOWN),
+        (lambda driver, _: driver.reboot(UUID, hard=True), RUNNING),
     ],
     ids=["power_on", "power_off", "hard reboot"],
 )
-def test_power_from_any_state(source: ComputeDriver, before: PowerState, change: Change, after: PowerState) -> None:
-    spawn_in(source, before)
-    change(source)
+def test_power_from_any_state(
+    source: ComputeDriver, instance: Instance, before: PowerState, change: Change, after: PowerState
+) -> None:
+    spawn_in(source, before, instance)
+    change(source, instance)
     assert state(source) is after
-    change(source)
+    change(source, instance)
     assert state(source) is after
 
 
 @pytest.mark.parametrize("before", [RUNNING, PAUSED])
 @pytest.mark.parametrize(
     ("change", "after"),
-    [(lambda driver: driver.pause(UUID), PAUSED), (lambda driver: driver.unpause(UUID), RUNNING)],
+    [(lambda driver, _: driver.pause(UUID), PAUSED), (lambda driver, _: driver.unpause(UUID), RUNNING)],
     ids=["pause", "unpause"],
 )
-def test_pause_and_unpause(source: ComputeDriver, before: PowerState, change: Change, after: PowerState) -> None:
-    spawn_in(source, before)
-    change(source)
+def test_pause_and_unpause(
+    source: ComputeDriver, instance: Instance, before: PowerState, change: Change, after: PowerState
+) -> None:
+    spawn_in(source, before, instance)
+    change(source, instance)
     assert state(source) is after
 
 
 @pytest.mark.parametrize(
-    "change", [lambda driver: driver.pause(UUID), lambda driver: driver.unpause(UUID)], ids=["pause", "unpause"]
+    "change", [lambda driver, _: driver.pause(UUID), lambda driver, _: driver.unpause(UUID)], ids=["pause", "unpause"]
 )
-def test_a_guest_that_is_shut_down_cannot_be_paused_or_unpaused(source: ComputeDriver, change: Change) -> None:
-    spawn_in(source, SHUTDOWN)
+def test_a_guest_that_is_shut_down_cannot_be_paused_or_unpaused(
+    source: ComputeDriver, instance: Instance, change: Change
+) -> None:
+    spawn_in(source, SHUTDOWN, instance)
     with pytest.raises(OperationRefused, match="shutdown"):
-        change(source)
+        change(source, instance)
     assert state(source) is SHUTDOWN
 
 
-def test_soft_reboot(source: ComputeDriver) -> None:
-    spawn_in(source, RUNNING)
+def test_soft_reboot(source: ComputeDriver, instance: Instance) -> None:
+    spawn_in(source, RUNNING, instance)
     source.reboot(UUID, hard=False)
     assert state(source) is RUNNING
 
 
 @pytest.mark.parametrize("before", [PAUSED, SHUTDOWN])
-def test_soft_reboot_needs_a_guest_that_runs(source: ComputeDriver, before: PowerState) -> None:
-    spawn_in(source, before)
+def test_soft_reboot_needs_a_guest_that_runs(source: ComputeDriver, instance: Instance, before: PowerState) -> None:
+    spawn_in(source, before, instance)
     with pytest.raises(OperationRefused, match=before):
         source.reboot(UUID, hard=False)
     assert state(source) is before
@@ -140,22 +144,25 @@ def test_soft_reboot_needs_a_guest_that_runs(source: ComputeDriver, before: Powe
 @pytest.mark.parametrize(
     "change",
     [
-        lambda driver: driver.power_on(UUID),
-        lambda driver: driver.power_off(UUID),
-        lambda driver: driver.reboot(UUID, hard=False),
-        lambda driver: driver.reboot(UUID, hard=True),
-        lambda driver: driver.pause(UUID),
-        lambda driver: driver.unpause(UUID),
-        lambda driver: driver.check_can_live_migrate_source(INSTANCE, "destination", OPTIONS),
-        lambda driver: driver.post_live_migration_at_destination(INSTANCE),
-        lambda driver: driver.migrate_disk_and_power_off(INSTANCE, "destination"),
-        lambda driver: driver.finish_migration(INSTANCE, power_on=True),
-        lambda driver: driver.finish_migration(INSTANCE, power_on=False),
+        lambda driver, _: driver.power_on(UUID),
+        lambda driver, _: driver.power_off(UUID),
+        lambda driver, _: driver.reboot(UUID, hard=False),
+        lambda driver, _: driver.reboot(UUID, hard=True),
+        lambda driver, _: driver.pause(UUID),
+        lambda driver, _: driver.unpause(UUID),
+        lambda driver, instance: driver.check_can_live_migrate_source(instance, "destination", OPTIONS),
+        lambda driver, instance: driver.post_live_migration_at_destination(instance),
+        lambda driver, instance: driver.migrate_disk_and_power_off(instance, "destination"),
+        lambda driver, instance: driver.finish_migration(instance, power_on=True),
+        lambda driver, instance: driver.finish_migration(instance, power_on=False),
+        lambda driver, _: driver.console_output(UUID, 0),
     ],
 )
-def test_a_guest_that_is_not_there(source: ComputeDriver, destination: ComputeDriver, change: Change) -> None:
+def test_a_guest_that_is_not_there(
+    source: ComputeDriver, instance: Instance, destination: ComputeDriver, change: Change
+) -> None:
     with pytest.raises(GuestNotFound) as caught:
-        change(source)
+        change(source, instance)
     assert (caught.value.uuid, caught.value.host) == (UUID, "source")
     assert source.list_guests() == ()
 
@@ -163,20 +170,25 @@ def test_a_guest_that_is_not_there(source: ComputeDriver, destination: ComputeDr
 @pytest.mark.parametrize(("power_on", "after"), [(True, RUNNING), (False, SHUTDOWN)])
 @pytest.mark.parametrize("before", [RUNNING, PAUSED, SHUTDOWN])
 def test_cold_migration(
-    source: ComputeDriver, destination: ComputeDriver, before: PowerState, power_on: bool, after: PowerState
+    source: ComputeDriver,
+    instance: Instance,
+    destination: ComputeDriver,
+    before: PowerState,
+    power_on: bool,
+    after: PowerState,
 ) -> None:
-    spawn_in(source, before)
+    spawn_in(source, before, instance)
     for _ in range(2):
-        source.migrate_disk_and_power_off(INSTANCE, "destination")
+        source.migrate_disk_and_power_off(instance, "destination")
         assert (state(source), state(destination)) == (None, SHUTDOWN)
     for _ in range(2):
-        destination.finish_migration(INSTANCE, power_on=power_on)
+        destination.finish_migration(instance, power_on=power_on)
         assert (state(source), state(destination)) == (None, after)
 
 
 @pytest.mark.parametrize("to", ["nowhere", "source"])
-def test_cold_migration_to_a_host_that_will_not_do(source: ComputeDriver, to: str) -> None:
-    source.spawn(INSTANCE)
+def test_cold_migration_to_a_host_that_will_not_do(source: ComputeDriver, instance: Instance, to: str) -> None:
+    source.spawn(instance)
     with pytest.raises(DriverError):
-        source.migrate_disk_and_power_off(INSTANCE, to)
+        source.migrate_disk_and_power_off(instance, to)
     assert state(source) is RUNNING

@@ -1,17 +1,23 @@
-"""Hosts of each kind of hypervisor, for the driver contract."""
+"""Hosts of the fake hypervisor, for the driver contract."""
 
 from pathlib import Path
 
 import pytest
 
+from minova.objects import Instance
 from minova.virt.driver import ComputeDriver
-from tests.unit.virt.rig import FakeRig, Rig
+from tests.contract.rig import Rig
+from tests.unit.virt.rig import FakeRig
 
 
-@pytest.fixture(params=[FakeRig], ids=["fake"])
-def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
-    made: Rig = request.param(tmp_path)
-    return made
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return FakeRig(tmp_path)
+
+
+@pytest.fixture
+def instance(rig: Rig) -> Instance:
+    return rig.instance
 
 
 @pytest.fixture

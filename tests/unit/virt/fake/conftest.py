@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from minova.virt.fake import FakeDriver
-from tests.unit.virt.rig import INSTANCE, FakeRig
+from tests.contract.rig import INSTANCE
+from tests.unit.virt.rig import FakeRig
 
 
 @pytest.fixture

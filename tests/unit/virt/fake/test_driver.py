@@ -9,11 +9,8 @@ from minova.exception import (
 )
 from minova.objects import HostCapacity
 from minova.virt.fake import FakeDriver
-from tests.unit.virt.rig import (
-    UUID,
-    FakeRig,
-    make_instance,
-)
+from tests.contract.rig import UUID, make_instance
+from tests.unit.virt.rig import FakeRig
 
 
 def test_ratios(rig: FakeRig, destination: FakeDriver) -> None:

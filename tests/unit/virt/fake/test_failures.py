@@ -15,21 +15,20 @@ from minova.objects import Guest
 from minova.virt.driver import ComputeDriver
 from minova.virt.fake import FakeDriver
 from minova.virt.fake.failures import OPERATIONS
-from tests.unit.virt.rig import (
+from tests.contract.rig import (
     DATA,
     INSTANCE,
     OPTIONS,
     PAUSED,
     RUNNING,
     UUID,
-    FakeRig,
-    Killed,
     Progress,
     leave_under_way,
     make_instance,
     migrate,
     state,
 )
+from tests.unit.virt.rig import FakeRig, Killed
 
 CALLS: dict[str, Callable[[ComputeDriver], object]] = {
     "capacity": lambda driver: driver.capacity(),

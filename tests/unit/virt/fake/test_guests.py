@@ -15,19 +15,18 @@ from minova.exception import (
 from minova.objects import Guest
 from minova.states import PowerState
 from minova.virt.fake import FakeDriver
-from tests.unit.virt.rig import (
+from tests.contract.rig import (
     INSTANCE,
     PAUSED,
     RUNNING,
     SHUTDOWN,
     UUID,
-    FakeRig,
-    Killed,
     leave_under_way,
     make_instance,
     migrate,
     state,
 )
+from tests.unit.virt.rig import FakeRig, Killed
 
 
 @pytest.mark.parametrize("power_state", [RUNNING, PAUSED, SHUTDOWN])

@@ -15,7 +15,7 @@ from minova.exception import (
 )
 from minova.objects import Guest, MigrationOptions, MigrationProgress
 from minova.virt.fake import FakeDriver
-from tests.unit.virt.rig import (
+from tests.contract.rig import (
     DATA,
     INSTANCE,
     OPTIONS,
@@ -23,15 +23,14 @@ from tests.unit.virt.rig import (
     RUNNING,
     SHUTDOWN,
     UUID,
-    FakeRig,
     Interrupted,
-    Killed,
     Progress,
     leave_under_way,
     make_instance,
     migrate,
     state,
 )
+from tests.unit.virt.rig import FakeRig, Killed
 
 MIB = 2**20
 

@@ -11,20 +11,8 @@ from minova.exception import (
 )
 from minova.objects import Guest
 from minova.virt.fake import FakeDriver
-from tests.unit.virt.rig import (
-    DATA,
-    INSTANCE,
-    OPTIONS,
-    PAUSED,
-    RUNNING,
-    SHUTDOWN,
-    UUID,
-    FakeRig,
-    Killed,
-    leave_under_way,
-    migrate,
-    state,
-)
+from tests.contract.rig import DATA, INSTANCE, OPTIONS, PAUSED, RUNNING, SHUTDOWN, UUID, leave_under_way, migrate, state
+from tests.unit.virt.rig import FakeRig, Killed
 
 MIB = 2**20
 

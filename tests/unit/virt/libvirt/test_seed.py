@@ -11,7 +11,7 @@ from pycdlib import PyCdlib
 
 from minova.objects import Instance
 from minova.virt.libvirt.seed import local_hostname, make_seed, wants_seed
-from tests.unit.virt.rig import make_instance
+from tests.contract.rig import make_instance
 
 KEYS = ("ssh-ed25519 AAAAC3 me@home", "ssh-rsa AAAAB3 Übung")
 

@@ -1,0 +1,78 @@
+"""Two real hosts of libvirt, between which guests can move; all guests go after each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from minova.objects import Instance
+from minova.virt.driver import ComputeDriver
+from tests.fixtures.virt.hosts import TwoHosts, build_guest, require_libvirt
+from tests.fixtures.virt.rig import LibvirtRig
+
+_SECONDS = 240
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what only simulated hypervisors can be asked to do."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.real)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(_SECONDS, method="signal"))
+            mark = item.get_closest_marker("fake_only")
+            if mark is not None:
+                item.add_marker(pytest.mark.skip(reason=f"of simulated hypervisors only: {mark.kwargs['reason']}"))
+
+
+@pytest.fixture(scope="session")
+def running_hosts() -> Iterator[TwoHosts]:
+    """Two hosts, for all tests of one process."""
+    require_libvirt()
+    hosts = TwoHosts()
+    try:
+        hosts.up()
+        yield hosts
+    finally:
+        hosts.down()
+
+
+@pytest.fixture(scope="session")
+def guest_files(request: pytest.FixtureRequest) -> Path:
+    """The test guest's files, which are kept for later."""
+    require_libvirt()
+    cache = request.config.cache
+    assert cache is not None
+    folder = cache.mkdir("test-guest")
+    with FileLock(folder / "lock"):
+        return build_guest(folder)
+
+
+@pytest.fixture
+def two_hosts(running_hosts: TwoHosts) -> Iterator[TwoHosts]:
+    """Two hosts without guests; one that a test before this has crashed is up again."""
+    running_hosts.up()
+    yield running_hosts
+    running_hosts.up()
+    running_hosts.clean()
+
+
+@pytest.fixture
+def rig(two_hosts: TwoHosts, guest_files: Path) -> LibvirtRig:
+    return LibvirtRig(two_hosts, guest_files)
+
+
+@pytest.fixture
+def instance(rig: LibvirtRig) -> Instance:
+    return rig.instance
+
+
+@pytest.fixture
+def source(rig: LibvirtRig) -> ComputeDriver:
+    return rig.driver("source")
+
+
+@pytest.fixture
+def destination(rig: LibvirtRig) -> ComputeDriver:
+    return rig.driver("destination")

@@ -1,0 +1,3 @@
+"""The fake driver does what every virt driver has to do with guests."""
+
+from tests.contract.lifecycle import *  # noqa: F403
