@@ -43,7 +43,7 @@ class Builder:
         network, uuid = self._facts.network(instance.network), instance.uuid
         image = self._images.fetch_image(instance.image, self._storage.folder(uuid)) if instance.image else None
         self._make_disk(instance, image)
-        self._storage.prepare_console(uuid)
+        self._storage.begin_console(uuid)
         hardware = Hardware(
             disk=self._storage.disk(uuid),
             console=self._storage.console(uuid),

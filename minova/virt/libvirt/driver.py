@@ -172,6 +172,7 @@ class LibvirtDriver:
         self._guests.stop(uuid, self._conf.libvirt.shutdown_timeout)
         self._storage.hand_over(uuid, destination)
         self._guests.forget(uuid)
+        self._storage.remove_console(uuid)
 
     def finish_migration(self, instance: Instance, *, power_on: bool) -> None:
         """Make the domain of a guest that this host owns."""

@@ -185,6 +185,9 @@ class Guests:
             definition = self._storage.definition(uuid)
             if definition is None or self._storage.owner(uuid) != self._host:
                 raise GuestNotFound(uuid=uuid, host=self._host)
+            # To define it would change the other's.
+            if _lookup(connection, uuid) is not None:
+                raise self._connection.refusal("spawn", f"libvirt has a domain {uuid} that is not minova's")
             return connection.defineXML(definition)
 
     def _look(self, domain: libvirt.virDomain) -> Guest | None:
@@ -224,13 +227,8 @@ class Guests:
 
 def find_domain(connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain | None:
     """Return a guest's domain, or None if there is none of minova's."""
-    try:
-        domain = connection.lookupByUUIDString(uuid)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return None
-        raise
-    return domain if _marked(domain) is not None else None
+    domain = _lookup(connection, uuid)
+    return domain if domain is not None and _marked(domain) is not None else None
 
 
 @contextmanager
@@ -241,6 +239,15 @@ def taking_for_done(*codes: int) -> Iterator[None]:
     except libvirt.libvirtError as error:
         if error.get_error_code() not in codes:
             raise
+
+
+def _lookup(connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain | None:
+    try:
+        return connection.lookupByUUIDString(uuid)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
 
 
 def _marked(domain: libvirt.virDomain) -> Marked | None:

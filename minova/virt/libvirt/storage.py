@@ -144,6 +144,16 @@ class Storage:
         """Undo :meth:`note_destination`."""
         self._unlink(uuid, _MIGRATING)
 
+    def begin_console(self, uuid: str) -> None:
+        """Forget what a guest that comes to this host has written when it was here before."""
+        self.remove_console(uuid)
+        self.prepare_console(uuid)
+
+    def remove_console(self, uuid: str) -> None:
+        """Remove what a guest has written on this host."""
+        with self._one_line_errors():
+            self.console(uuid).unlink(missing_ok=True)
+
     def prepare_console(self, uuid: str) -> None:
         """Make sure that what libvirtd, which is root's, writes down of a console can be read here."""
         with self._one_line_errors():
@@ -154,8 +164,8 @@ class Storage:
 
         :param for_good: it is settled.
         """
+        self.remove_console(uuid)
         with self._one_line_errors():
-            self.console(uuid).unlink(missing_ok=True)
             folder, former = self.folder(uuid), self._read(uuid, _FORMER_OWNER)
             if folder.is_symlink() or not folder.is_dir() or self.owner(uuid) not in (None, self._host):
                 return
