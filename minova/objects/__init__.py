@@ -16,7 +16,7 @@ from minova.objects.host import (
     Service,
 )
 from minova.objects.image import Image, ImageFile
-from minova.objects.instance import BootRequest, Fault, Instance
+from minova.objects.instance import BootRequest, Fault, Instance, mac_address
 from minova.objects.migration import MigrateData, Migration, MigrationOptions, MigrationProgress
 
 WIRE_TYPES: tuple[type[WireObject], ...] = (
@@ -91,5 +91,6 @@ __all__ = [
     "ServiceVersions",
     "Task",
     "WireObject",
+    "mac_address",
     "utcnow",
 ]

@@ -67,9 +67,14 @@ class Instance:
 
     @property
     def mac_address(self) -> str:
-        """That of its network card, wherever it is: locally administered, and made of the UUID's first 40 bits."""
-        digits = self.uuid.replace("-", "")
-        return ":".join(["02", *(digits[start : start + 2] for start in range(0, 10, 2))])
+        """That of its network card, wherever it is."""
+        return mac_address(self.uuid)
+
+
+def mac_address(uuid: str) -> str:
+    """Return the MAC address of an instance: locally administered, and made of its UUID's first 40 bits."""
+    digits = uuid.replace("-", "")
+    return ":".join(["02", *(digits[start : start + 2] for start in range(0, 10, 2))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

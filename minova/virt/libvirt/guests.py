@@ -15,6 +15,7 @@ import libvirt
 from minova.exception import GuestNotFound
 from minova.objects import Guest
 from minova.states import PowerState
+from minova.virt.libvirt.addresses import Addresses
 from minova.virt.libvirt.connection import Connection
 from minova.virt.libvirt.domain_xml import NAMESPACE, Marked, definition_name
 from minova.virt.libvirt.storage import Storage
@@ -36,8 +37,6 @@ POWER_STATES = {
 
 _NOT_OURS = (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN)
 
-_ADDRESS_SOURCES = (libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP)
-
 _UNDEFINE = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -57,6 +56,7 @@ class Guests:
         self._connection = connection
         self._storage = storage
         self._host = host
+        self._addresses = Addresses()
         self._definitions = threading.Lock()
 
     def all(self) -> tuple[Guest, ...]:
@@ -197,7 +197,7 @@ class Guests:
             if domain.isActive():
                 if marked is None or _is_arriving(domain):
                     return None
-                addresses = _addresses(domain)
+                addresses = self._addresses.of(domain)
             elif marked is None or self._has_left(domain, uuid):
                 return None
             else:
@@ -272,16 +272,6 @@ def _is_arriving(domain: libvirt.virDomain) -> bool:
         # Of a migration to here libvirt tells nothing.
         return bool(code == libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
     return False
-
-
-def _addresses(domain: libvirt.virDomain) -> tuple[str, ...]:
-    """Return the IP addresses of a guest that runs: those that libvirt leased to it, or that the host has met."""
-    found: list[str] = []
-    for source in _ADDRESS_SOURCES:
-        with suppress(libvirt.libvirtError):
-            for interface in domain.interfaceAddresses(source).values():
-                found += [address["addr"] for address in interface["addrs"] or ()]
-    return tuple(dict.fromkeys(found))
 
 
 def _press_power_button(domain: libvirt.virDomain) -> None:

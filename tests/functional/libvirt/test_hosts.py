@@ -1,0 +1,109 @@
+"""What becomes of guests and drivers when libvirtd is restarted, is away, or has guests of others."""
+
+import os
+import subprocess
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from minova.exception import DriverError
+from minova.objects import Instance
+from minova.virt.driver import ComputeDriver
+from minova.virt.libvirt.addresses import Addresses
+from tests.contract.rig import RUNNING, UUID, state
+from tests.fixtures.lab import wait_until
+from tests.fixtures.virt.rig import CMDLINE, READY, Console, LibvirtRig
+
+FOREIGN = "99999999-9999-4999-8999-999999999999"
+
+
+def test_guests_outlive_a_restart_of_libvirtd(rig: LibvirtRig, source: ComputeDriver, instance: Instance) -> None:
+    source.spawn(instance)
+    console = Console(source)
+    console.wait_until_ready()
+    rig.hosts.a.restart_libvirtd()
+    assert [guest.power_state for guest in source.list_guests()] == [RUNNING]
+    rig.hosts.a.restart_libvirtd()
+    source.power_off(UUID)
+    rig.hosts.a.restart_libvirtd()
+    source.power_on(UUID)
+    console.wait_for(READY, times=2)
+
+
+def test_a_host_whose_libvirtd_is_away_says_so_in_one_line(rig: LibvirtRig, source: ComputeDriver) -> None:
+    source.capacity()
+    rig.hosts.a.crash()
+    for ask in (source.capacity, source.list_guests, lambda: source.get_guest(UUID)):
+        with pytest.raises(DriverError) as caught:
+            ask()
+        assert "does libvirtd run?" in caught.value.message
+        assert "\n" not in caught.value.message
+    rig.hosts.up()
+    assert source.list_guests() == ()
+
+
+@pytest.fixture
+def foreign(rig: LibvirtRig) -> libvirt.virDomain:
+    """A guest that somebody else runs on host a."""
+    connection = libvirt.open(rig.hosts.a.uri)
+    domain = connection.defineXML(
+        f"""<domain type="qemu"><name>instance-{FOREIGN}</name><uuid>{FOREIGN}</uuid>
+        <memory unit="MiB">64</memory><os><type>hvm</type></os></domain>"""
+    )
+    domain.create()
+    return domain
+
+
+def test_guests_of_others_are_neither_seen_nor_touched(source: ComputeDriver, foreign: libvirt.virDomain) -> None:
+    assert source.list_guests() == ()
+    assert source.get_guest(FOREIGN) is None
+    source.destroy(FOREIGN)
+    for change in (
+        lambda: source.power_off(FOREIGN),
+        lambda: source.reboot(FOREIGN, hard=True),
+        lambda: source.pause(FOREIGN),
+    ):
+        with pytest.raises(DriverError):
+            change()
+    assert foreign.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+
+
+def test_an_instance_does_not_take_the_place_of_a_guest_of_others(
+    source: ComputeDriver, instance: Instance, foreign: libvirt.virDomain
+) -> None:
+    with pytest.raises(DriverError):
+        source.spawn(replace(instance, uuid=FOREIGN))
+    assert foreign.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+
+
+@pytest.fixture
+def network(rig: LibvirtRig) -> str:
+    """A libvirt network of host a, on its bridge."""
+    name = f"net-{uuid.uuid4().hex[:8]}"
+    connection = libvirt.open(rig.hosts.a.uri)
+    connection.networkCreateXML(f'<network><name>{name}</name><forward mode="bridge"/><bridge name="br0"/></network>')
+    return name
+
+
+def test_the_address_of_a_guest_is_seen_once_it_is_known(
+    rig: LibvirtRig, source: ComputeDriver, instance: Instance, network: str
+) -> None:
+    image = rig.image(f"{CMDLINE} ip4=10.77.0.50/24")
+    # The table of the host's, not that of the machine that both are on.
+    source._guests._addresses = Addresses(Path(f"/proc/{rig.hosts.a.pid}/net/arp"))
+    source.spawn(replace(instance, network=network, image=image))
+    Console(source).wait_until_ready()
+
+    def addresses() -> tuple[str, ...]:
+        # Nothing listens there, but the host has to ask for the way.
+        knock = rig.hosts.a.command("bash", "-c", "exec 3<>/dev/tcp/10.77.0.50/9")
+        subprocess.run(knock, stderr=subprocess.DEVNULL, env=os.environ, check=False)
+        guest = source.get_guest(UUID)
+        assert guest is not None
+        return guest.addresses
+
+    wait_until(lambda: addresses() == ("10.77.0.50",), "the guest's address")
+    assert state(source) is RUNNING
