@@ -49,6 +49,8 @@ class ConsoleLog(MinovaCommand):
         with self.app.connect() as connection:
             while True:
                 output = self._ask(connection, parsed_args, offset)
+                if output is not None and output.next_offset < offset:
+                    self.app.notify("the console begins anew: the instance is on another host, or was made anew")
                 if output is not None and output.text:
                     self.app.stdout.write(harmless(output.text) if filtered else output.text)
                     self.app.stdout.flush()
@@ -57,7 +59,7 @@ class ConsoleLog(MinovaCommand):
                 else:
                     self.app.sleep(_PAUSE)
                 if output is not None:
-                    offset = self._next(output, offset)
+                    offset = output.next_offset
 
     def _ask(self, connection: "Connection", parsed_args: Namespace, offset: int) -> ConsoleOutput | None:
         """Return the next piece; None: nobody can tell now, which may pass for one who follows."""
@@ -68,9 +70,3 @@ class ConsoleLog(MinovaCommand):
             if not parsed_args.follow:
                 raise
             return None
-
-    def _next(self, output: ConsoleOutput, offset: int) -> int:
-        if output.next_offset < offset:
-            self.app.notify("the console begins anew: the instance is on another host, or was made anew")
-            return 0
-        return output.next_offset

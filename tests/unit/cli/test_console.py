@@ -49,8 +49,8 @@ def test_it_is_followed_until_interrupted(manage: Manage) -> None:
     "error", [PeerSilent(peer="compute on host1", seconds=5), GuestNotFound(uuid="uuid", host="host1")]
 )
 def test_who_follows_stays_with_it_from_host_to_host(manage: Manage, error: Exception) -> None:
-    pieces = [output("one\n", 4), error, output("", 2), output("two", 3), KeyboardInterrupt()]
-    assert show(manage, "--follow", answers=pieces) == ("one\ntwo", [0, 4, 4, 0, 3])
+    pieces = [output("one\n", 4), error, output("two", 3), output("\n", 4), KeyboardInterrupt()]
+    assert show(manage, "--follow", answers=pieces) == ("one\ntwo\n", [0, 4, 4, 3, 4])
 
 
 def test_host_that_does_not_tell(manage: Manage) -> None:
