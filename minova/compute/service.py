@@ -22,7 +22,7 @@ from minova.rpc.rollcall import RollCallAPI
 from minova.rpc.server import get_server
 from minova.rpc.versions import Pins
 from minova.service import RENEWALS_PER_LEASE, Service
-from minova.virt.driver import ComputeDriver, GuestWatcher
+from minova.virt.driver import ComputeDriver, GuestWatcher, ImageKeeper
 
 LOG = logging.getLogger(__name__)
 
@@ -60,12 +60,16 @@ class ComputeService(Service):
         super().__init__(get_server(transport, TOPIC, host, [manager, control]))
 
     def timers(self) -> Sequence[tuple[float, Callable[[], None]]]:
-        """Return what keeps the conductors informed."""
+        """Return what keeps the conductors informed, and the host tidy."""
+        tidy: list[tuple[float, Callable[[], None]]] = []
+        if isinstance(self._driver, ImageKeeper):
+            tidy.append((self._conf.image_cache.manager_interval, self._driver.manage_image_cache))
         return (
             (_INTRODUCTION_SECONDS, self.reporter.introduce),
             (self._conf.report_interval, self._report),
             (self._conf.conductor.lease / RENEWALS_PER_LEASE, self.reporter.renew),
             (self._conf.compute.report_retry_interval, self._outbox.retry),
+            *tidy,
         )
 
     def announce(self) -> None:

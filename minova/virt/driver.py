@@ -168,3 +168,12 @@ class GuestWatcher(Protocol):
     def watch_guests(self, on_change: Callable[[], object]) -> Callable[[], None]:
         """Call ``on_change`` soon after any guest has changed; return what ends that."""
         ...
+
+
+@runtime_checkable
+class ImageKeeper(Protocol):
+    """What a driver offers besides, if it keeps the images that guests are made from."""
+
+    def manage_image_cache(self) -> None:
+        """Remove what no guest has used for long; called every now and then."""
+        ...

@@ -18,7 +18,7 @@ from minova.exception_images import ImageExists, ImageNotFound
 from minova.objects import ConsoleOutput, Guest, Image, ImageFile, utcnow
 from minova.states import DiskFormat
 from minova.virt.fake import FakeDriver
-from tests.fixtures.lab import Lab
+from tests.fixtures.lab import Lab, wait_until
 
 SECRET = "#cloud-config\npassword: gehêim 名\n"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI me@home"
@@ -202,3 +202,13 @@ def test_console_of_an_instance_without_a_guest(lab: Lab) -> None:
     lab.fail(lab.api.boot_instance(lab.ctxt, lab.request()))
     with pytest.raises(NoGuest, match="instance vm has no guest on any host"):
         lab.api.get_console_output(lab.ctxt, "vm", 0)
+
+
+def test_images_are_cleaned_up_again_and_again(
+    conf: cfg.ConfigOpts, make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[FakeDriver] = []
+    monkeypatch.setattr(FakeDriver, "manage_image_cache", lambda driver: cleaned.append(driver), raising=False)
+    conf.set_override("manager_interval", 1, "image_cache")
+    make_lab("host1")
+    wait_until(lambda: len(cleaned) > 1, "a second look at the images")

@@ -42,6 +42,7 @@ class LibvirtDriver:
         self._storage = Storage(conf, host)
         self._facts = HostFacts(conf, self._connection)
         self._guests = Guests(self._connection, self._storage, host)
+        self._images = images
         self._room = Room(host, self._facts, self._guests)
         self._builder = Builder(conf, host, self._storage, self._facts, images)
         self._migrator = LiveMigrator(conf, host, self._connection, self._storage)
@@ -189,6 +190,10 @@ class LibvirtDriver:
             return read_console(log, offset)
         except OSError as error:
             raise self._connection.refusal("console_output", f"{log}: {error.strerror}") from error
+
+    def manage_image_cache(self) -> None:
+        """Remove the images that no guest of any host has used for long."""
+        self._images.clean_up()
 
     def _build(self, instance: Instance) -> None:
         try:

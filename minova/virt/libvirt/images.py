@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,11 +184,11 @@ class ImageCache:
         """Return the digests of what guests are made from, those of other hosts too. :raises OSError:"""
         used: set[str] = set()
         folders = (path for path in self._instances.iterdir() if path.is_dir() and path.name[0] not in "._")
-        for path in (path for folder in folders for path in folder.iterdir() if path.is_file()):
-            if path.name == _NOTE:
-                used.update(path.read_text().split())
-            elif (backing := backing_file(path)) is not None:
-                used.add(Path(backing).name)
+        for folder in folders:
+            # One that goes meanwhile is of no guest any more; what comes meanwhile is not old.
+            with suppress(FileNotFoundError):
+                for path in folder.iterdir():
+                    used |= _used_by(path)
         return used
 
     def _remove(self, path: Path, used: set[str]) -> bool:
@@ -222,6 +222,16 @@ def _note(image: Image, folder: Path) -> None:
     unfinished = folder / f"{_NOTE}{_UNFINISHED}"
     unfinished.write_text("".join(f"{file.sha256}\n" for file in files))
     unfinished.replace(folder / _NOTE)
+
+
+def _used_by(path: Path) -> set[str]:
+    """Return the digests of what is used by a file of a guest's."""
+    with suppress(FileNotFoundError):
+        if path.name == _NOTE:
+            return set(path.read_text().split())
+        if path.is_file() and (backing := backing_file(path)) is not None:
+            return {Path(backing).name}
+    return set()
 
 
 def _is_there(path: Path) -> bool:

@@ -255,6 +255,21 @@ def test_what_is_no_image_is_left_alone(site: Site) -> None:
     assert site.cache.clean_up() == []
 
 
+def test_guest_that_goes_meanwhile_is_in_nobody_s_way(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    used, unused = site.fetch("used", b"used", days_ago=30), site.fetch("unused", b"unused", days_ago=30)
+    for guest in ("a", "b", "c"):
+        overlay(site.instances / guest / "disk", used)
+    original: Callable[..., Any] = Path.open
+
+    def vanish(path: Path, *args: Any) -> Any:
+        if path.parent.name == "a":
+            shutil.rmtree(path.parent)
+        return original(path, *args)
+
+    monkeypatch.setattr(Path, "open", vanish)
+    assert site.cache.clean_up() == [unused]
+
+
 def test_nothing_is_removed_if_a_guest_cannot_be_looked_at(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.fetch(days_ago=30)
     overlay(site.instances / "vm" / "disk", Path("elsewhere"))
