@@ -121,6 +121,6 @@ class Remove(MinovaCommand):
             users = connection.conductor.remove_image(connection.ctxt, parsed_args.image)
         self.app.stdout.write("removed\n")
         if users:
-            were = "1 instance was" if users == 1 else f"{users} instances were"
-            told = "it is needed there still, should a host have to fetch it again"
-            self.app.notify(f"{were} made from it, and stay as they are; leave its file where it is: {told}")
+            stay = "1 instance stays" if users == 1 else f"{users} instances stay"
+            why = "leave its files where they are, for hosts may have to fetch them again"
+            self.app.notify(f"{stay} that {'was' if users == 1 else 'were'} made from it; {why}")

@@ -50,7 +50,7 @@ class Queries:
     def instance(self, reference: str) -> objects.Instance:
         """Return an instance by UUID (a deleted one too) or name. :raises InstanceNotFound: :raises AmbiguousName:"""
         with self._database.read() as session:
-            return convert.instance(find_instance(session, reference, deleted=True))
+            return convert.shown_instance(find_instance(session, reference, deleted=True))
 
     @persistent
     def instances(self, host: str | None, deleted: bool) -> list[objects.Instance]:
@@ -63,7 +63,7 @@ class Queries:
         with self._database.read() as session:
             if host is not None:
                 find_node(session, host)
-            return [convert.instance(row) for row in read_known(session, query, models.Instance).scalars()]
+            return [convert.shown_instance(row) for row in read_known(session, query, models.Instance).scalars()]
 
     @persistent
     def faults(self, reference: str) -> list[objects.Fault]:

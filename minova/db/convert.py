@@ -1,5 +1,6 @@
 """Rows to the objects that leave the conductor."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from minova import objects
 from minova.db import models
 from minova.notifications import payloads
 from minova.objects import WireObject, utcnow
+from minova.objects.instance import HIDDEN
 from minova.states import HostState, VmState
 
 _Object = TypeVar("_Object", bound=WireObject)
@@ -32,6 +34,12 @@ def instance(row: models.Instance) -> objects.Instance:
         ssh_keys=tuple(row.ssh_keys or ()),
         addresses=tuple(row.addresses or ()),
     )
+
+
+def shown_instance(row: models.Instance) -> objects.Instance:
+    """Return an instance for those who ask: of its user data, large and secret as it is, only whether there is any."""
+    found = instance(row)
+    return replace(found, user_data=HIDDEN if found.user_data else "")
 
 
 def image(row: models.Image) -> objects.Image:

@@ -37,6 +37,10 @@ class BootRequest:
     ssh_keys: tuple[str, ...] = ()
 
 
+HIDDEN = "***"
+"""What conductors say to those who ask, instead of user data."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """A virtual machine as the database knows it; what is not explained here is as in :class:`BootRequest`.
@@ -44,6 +48,7 @@ class Instance:
     :ivar host: the host that has the guest; None: none has it.
     :ivar task_state: what is being done to it; None: it is at rest.
     :ivar image: as it was when the instance was booted.
+    :ivar user_data: as it is for hosts, and :data:`HIDDEN` for others if there is any.
     :ivar addresses: the IP addresses that its host has last seen it have.
     """
 

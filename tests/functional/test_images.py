@@ -15,7 +15,7 @@ from sqlalchemy import text
 from minova.conductor.rpcapi import TOPIC
 from minova.exception import GuestNotFound, InvalidInput, NoGuest, PeerTooOld, ServiceFault
 from minova.exception_images import ImageExists, ImageNotFound
-from minova.objects import ConsoleOutput, Guest, Image, ImageFile, utcnow
+from minova.objects import ConsoleOutput, Guest, Image, ImageFile, Instance, utcnow
 from minova.states import DiskFormat
 from minova.virt.fake import FakeDriver
 from tests.fixtures.lab import Lab, wait_until
@@ -74,8 +74,8 @@ def test_of_those_who_want_a_name_at_once_one_gets_it(lab: Lab) -> None:
 @pytest.mark.every_database
 def test_instance_keeps_what_it_was_made_from(lab: Lab) -> None:
     image = add(lab)
-    booted = lab.boot("one", image="cirros", network="lan", user_data=SECRET, ssh_keys=(KEY,))
-    assert (booted.image, booted.network, booted.user_data, booted.ssh_keys) == (image, "lan", SECRET, (KEY,))
+    booted = lab.boot("one", image="cirros", network="lan", ssh_keys=(KEY,))
+    assert (booted.image, booted.network, booted.user_data, booted.ssh_keys) == (image, "lan", "", (KEY,))
     lab.boot("two", image=image.uuid)
     lab.boot("gone", image="cirros")
     lab.succeed(lab.api.delete_instance(lab.ctxt, "gone"))
@@ -93,9 +93,21 @@ def test_instance_keeps_what_it_was_made_from(lab: Lab) -> None:
 
 
 @pytest.mark.every_database
-def test_largest_user_data(lab: Lab) -> None:
-    booted = lab.boot(user_data="名" * 21845, ssh_keys=(KEY,) * 100)
-    assert (booted.user_data, len(booted.ssh_keys)) == ("名" * 21845, 100)
+@pytest.mark.parametrize("user_data", [SECRET, "名" * 21845], ids=["secret", "largest"])
+def test_user_data_is_for_hosts_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch, user_data: str) -> None:
+    spawned: list[Instance] = []
+    spawn: Callable[..., None] = FakeDriver.spawn
+
+    def note(driver: FakeDriver, instance: Instance, **more: Any) -> None:
+        spawned.append(instance)
+        spawn(driver, instance, **more)
+
+    monkeypatch.setattr(FakeDriver, "spawn", note)
+    booted = lab.boot(user_data=user_data, ssh_keys=(KEY,) * 100)
+    lab.succeed(lab.api.rebuild_instance(lab.ctxt, "vm"))
+    assert {(each.user_data, each.ssh_keys) for each in spawned} == {(user_data, (KEY,) * 100)}
+    [listed] = lab.api.list_instances(lab.ctxt)
+    assert booted.user_data == listed.user_data == lab.instance().user_data == "***"
 
 
 def test_image_that_is_not_there(lab: Lab) -> None:

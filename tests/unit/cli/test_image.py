@@ -103,7 +103,9 @@ def test_image_as_json(manage: Manage) -> None:
     }
 
 
-@pytest.mark.parametrize(("users", "told"), [(0, ""), (1, "1 instance was"), (2, "2 instances were")])
+@pytest.mark.parametrize(
+    ("users", "told"), [(0, ""), (1, "1 instance stays that was made"), (2, "2 instances stay that were made")]
+)
 def test_removal_says_who_was_made_from_it(manage: Manage, users: int, told: str) -> None:
     manage.conductor.answers["remove_image"] = users
     ended = manage("image", "remove", "cirros")
