@@ -1,6 +1,6 @@
 """``minova-manage instance``."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from minova.cli import columns
 from minova.cli.base import ActionCommand, ListCommand, ShowCommand
 from minova.exception import InvalidInput
 from minova.objects import Action, BootRequest, Fault, Instance, MigrationOptions
-from minova.states import RESETTABLE
+from minova.states import RESETTABLE, TimeoutAction
 
 if TYPE_CHECKING:
     from minova.cli.connection import Connection
@@ -39,6 +39,18 @@ def _read(file: str) -> str:
         raise InvalidInput(reason=f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InvalidInput(reason=f"{file}: text in UTF-8 expected") from None
+
+
+def _add_policy(parser: ArgumentParser) -> None:
+    """Add what the source's configuration decides if it is not given."""
+    parser.add_argument("--max-downtime", type=int, metavar="MS", help="milliseconds for which it may stand still")
+    slow_down = "slow it down, more and more, if it changes its memory faster than that can be copied"
+    parser.add_argument("--auto-converge", action=BooleanOptionalAction, help=slow_down)
+    follow = "if it does not converge, let it go on at the destination, and its memory follow"
+    parser.add_argument("--post-copy", action=BooleanOptionalAction, help=follow)
+    parser.add_argument("--timeout", type=int, metavar="SECONDS", help="how long it may take in all; 0: for ever")
+    actions = [action.value.replace("_", "-") for action in TimeoutAction]
+    parser.add_argument("--timeout-action", choices=actions, help="what is done after that time")
 
 
 class _InstanceAction(ActionCommand[Instance]):
@@ -169,10 +181,20 @@ class LiveMigrate(_InstanceAction):
         _add_destination(parser)
         parser.add_argument("--block", action="store_true", help="copy its disks too: they are not on shared storage")
         parser.add_argument("--bandwidth", type=int, metavar="MIB", help="limit in MiB/s; default: the driver's")
+        _add_policy(parser)
 
     def submit(self, connection: "Connection", parsed_args: Namespace) -> Action:
         """Ask for it."""
-        options = MigrationOptions(block_migration=parsed_args.block, bandwidth_mib=parsed_args.bandwidth)
+        action = parsed_args.timeout_action
+        options = MigrationOptions(
+            block_migration=parsed_args.block,
+            bandwidth_mib=parsed_args.bandwidth,
+            max_downtime_ms=parsed_args.max_downtime,
+            auto_converge=parsed_args.auto_converge,
+            post_copy=parsed_args.post_copy,
+            timeout=parsed_args.timeout,
+            timeout_action=TimeoutAction(action.replace("-", "_")) if action else None,
+        )
         return connection.conductor.live_migrate_instance(
             connection.ctxt, parsed_args.instance, parsed_args.to, options
         )

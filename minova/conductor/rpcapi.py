@@ -31,7 +31,7 @@ from minova.rpc.versions import History, Release
 TOPIC = "conductor"
 
 _KNOWS_REPETITIONS = "1.1"
-_KNOWS_IMAGES = "1.3"
+_KNOWS_IMAGES = _STEERS_MIGRATIONS = "1.3"
 
 HISTORY = History(
     (
@@ -86,7 +86,8 @@ HISTORY = History(
         ),
         Release(
             version=_KNOWS_IMAGES,
-            summary="Instances are made from images, with a network and user data, and their consoles can be read.",
+            summary="Instances are made from images, with a network and user data, and their consoles can be read. "
+            "Live migrations take more options than a limit to their bandwidth.",
             methods=("add_image", "get_image", "list_images", "remove_image", "get_console_output"),
         ),
     )
@@ -137,8 +138,14 @@ class ConductorAPI(RPCAPI):
     def live_migrate_instance(
         self, ctxt: RequestContext, instance: str, destination: str | None, options: MigrationOptions
     ) -> Action:
-        """Call :meth:`minova.conductor.manager.ConductorManager.live_migrate_instance`."""
-        return self._submit(ctxt, "live_migrate_instance", instance=instance, destination=destination, options=options)
+        """Call :meth:`minova.conductor.manager.ConductorManager.live_migrate_instance`.
+
+        :raises PeerTooOld: a peer below 1.3 would leave out all options but block migration and bandwidth.
+        """
+        older = MigrationOptions(block_migration=options.block_migration, bandwidth_mib=options.bandwidth_mib)
+        version = "" if options == older else _STEERS_MIGRATIONS
+        args = {"instance": instance, "destination": destination, "options": options}
+        return self._submit(ctxt, "live_migrate_instance", version, **args)
 
     def migrate_instance(self, ctxt: RequestContext, instance: str, destination: str | None) -> Action:
         """Call :meth:`minova.conductor.manager.ConductorManager.migrate_instance`."""

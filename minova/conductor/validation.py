@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from minova import location
+from minova.conf.compute import MAX_DOWNTIME_MS
 from minova.exception import InvalidInput
 from minova.objects import BootRequest, Image, MigrationOptions
 from minova.states import RESETTABLE, VmState
@@ -13,6 +14,9 @@ MAX_VCPUS, MAX_MEMORY_MB, MAX_DISK_GB = 4096, 64 * 1024 * 1024, 1024 * 1024
 
 MAX_USER_DATA, MAX_SSH_KEYS, MAX_SSH_KEY, MAX_CMDLINE = 65535, 100, 16384, 2047
 """Bytes as in Nova, keys, and characters; of a command line Linux takes no more."""
+
+MAX_TIMEOUT = 30 * 24 * 3600
+"""Seconds that a live migration may be given; so many are no limit any more."""
 
 _QUOTED = 80
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
@@ -62,6 +66,10 @@ def check_options(options: MigrationOptions) -> None:
     """Check how a live migration is to be done. :raises InvalidInput:"""
     if options.bandwidth_mib is not None:
         _check_range("MiB/s of bandwidth", options.bandwidth_mib, 1, 1024 * 1024)
+    if options.max_downtime_ms is not None:
+        _check_range("ms of downtime", options.max_downtime_ms, 1, MAX_DOWNTIME_MS)
+    if options.timeout is not None:
+        _check_range("s of time", options.timeout, 0, MAX_TIMEOUT)
 
 
 def check_limit(limit: int) -> None:

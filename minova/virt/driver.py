@@ -124,7 +124,10 @@ class ComputeDriver(Protocol):
     def live_migration_abort(self, uuid: str) -> None:
         """Make a running :meth:`live_migration` of the guest raise MigrationAborted.
 
-        Nothing happens without one, and none once the guest runs at the destination (post-copy): there is no way back.
+        Nothing happens without one. Once the guest runs at the destination (post-copy) there is no way back: nothing
+        happens then either, or it is refused.
+
+        :raises OperationRefused:
         """
         ...
 

@@ -21,7 +21,7 @@ from tests.unit.loopback import Loopback, Sent
 
 METHODS = [(interface, name) for interface in INTERFACES for name in interface.history.since]
 
-NEWER_FIELDS = {"conductor.boot_instance": ["1.3"]}
+NEWER_FIELDS = {"conductor.boot_instance": ["1.3"], "conductor.live_migrate_instance": ["1.3"]}
 """Methods of which an older peer would leave out fields of an argument, if they are set."""
 
 every_method = pytest.mark.parametrize(

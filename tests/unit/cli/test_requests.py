@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from minova.objects import BootRequest, MigrationOptions
+from minova.states import TimeoutAction
 from tests.unit.cli.rig import ACTION, CANCELLED, FAULT, IMAGE, INSTANCE, MIGRATION, Manage
 
 REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
@@ -45,6 +46,28 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
             "instance": "web",
             "destination": "host2",
             "options": MigrationOptions(block_migration=True, bandwidth_mib=10),
+        },
+    ),
+    (
+        "instance live-migrate web --max-downtime 70 --auto-converge --no-post-copy --timeout 0 --timeout-action abort",
+        "live_migrate_instance",
+        {
+            "instance": "web",
+            "destination": None,
+            "options": MigrationOptions(
+                max_downtime_ms=70, auto_converge=True, post_copy=False, timeout=0, timeout_action=TimeoutAction.ABORT
+            ),
+        },
+    ),
+    (
+        "instance live-migrate web --no-auto-converge --post-copy --timeout 40 --timeout-action force-complete",
+        "live_migrate_instance",
+        {
+            "instance": "web",
+            "destination": None,
+            "options": MigrationOptions(
+                auto_converge=False, post_copy=True, timeout=40, timeout_action=TimeoutAction.FORCE_COMPLETE
+            ),
         },
     ),
     ("instance migrate web", "migrate_instance", {"instance": "web", "destination": None}),

@@ -84,6 +84,19 @@ def test_bandwidth_is_refused(bandwidth_mib: int) -> None:
     assert refusal.value.message == f"{bandwidth_mib} MiB/s of bandwidth is not between 1 and 1048576"
 
 
+@pytest.mark.parametrize(
+    ("field", "low", "high", "what"),
+    [("max_downtime_ms", 1, 100_000, "ms of downtime"), ("timeout", 0, 30 * 24 * 3600, "s of time")],
+)
+def test_options_have_bounds_which_are_told(field: str, low: int, high: int, what: str) -> None:
+    for fits in (None, low, high):
+        check_options(MigrationOptions(**{field: fits}))
+    for absurd in (low - 1, high + 1):
+        with pytest.raises(InvalidInput) as refusal:
+            check_options(MigrationOptions(**{field: absurd}))
+        assert refusal.value.message == f"{absurd} {what} is not between {low} and {high}"
+
+
 @pytest.mark.parametrize("state", [VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.ERROR])
 def test_state_to_reset_to_is_accepted(state: VmState) -> None:
     assert check_state(state.value) is state

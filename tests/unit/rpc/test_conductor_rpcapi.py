@@ -7,9 +7,10 @@ import pytest
 from minova.conductor.rpcapi import HISTORY, TOPIC, ConductorAPI
 from minova.context import RequestContext
 from minova.exception import PeerSilent, PeerTooOld
-from minova.objects import BootRequest
+from minova.objects import BootRequest, MigrationOptions
 from minova.rpc.control import ControlAPI
 from minova.rpc.versions import Pins
+from minova.states import TimeoutAction
 from tests.unit.loopback import Loopback
 
 
@@ -83,3 +84,30 @@ def test_boot_says_what_it_needs_though_nobody_tells_the_pin(loopback: Loopback,
     with pytest.raises(PeerSilent, match="within 60 s"):
         client.boot_instance(ctxt, request(image="cirros"))
     assert loopback.sent[-1].message["version"] == "1.3"
+
+
+STEERED: list[dict[str, Any]] = [
+    {"max_downtime_ms": 70},
+    {"auto_converge": False},
+    {"post_copy": True, "bandwidth_mib": 7},
+    {"timeout": 0},
+    {"timeout_action": TimeoutAction.ABORT},
+]
+
+
+@pytest.mark.parametrize("options", STEERED, ids=str)
+def test_live_migration_is_not_asked_of_a_conductor_that_would_leave_something_out(
+    loopback: Loopback, ctxt: RequestContext, options: dict[str, Any]
+) -> None:
+    with pytest.raises(PeerTooOld, match=r"conductor.live_migrate_instance needs RPC version 1.3, but .* at 1.2"):
+        api(loopback, "1.2").live_migrate_instance(ctxt, "vm", None, MigrationOptions(**options))
+    assert loopback.sent == []
+
+
+@pytest.mark.parametrize("options", [{}, {"block_migration": True, "bandwidth_mib": 7}], ids=str)
+def test_live_migration_is_asked_of_an_old_conductor_if_that_knows_it(
+    loopback: Loopback, ctxt: RequestContext, options: dict[str, Any]
+) -> None:
+    with pytest.raises(PeerSilent):
+        api(loopback, "1.2").live_migrate_instance(ctxt, "vm", None, MigrationOptions(**options))
+    assert {sent.message["version"] for sent in loopback.sent} == {"1.0"}
