@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from cliff.columns import FormattableColumn
 
 from minova.location import shown
@@ -103,6 +104,15 @@ def _copied(migration: Migration) -> Cell:
 def copied_share(progress: MigrationProgress) -> float:
     """Return how much of the guest is at the destination, from 0 to 1; falls when the guest dirties memory."""
     return min(1.0, max(0.0, 1 - progress.remaining_bytes / progress.total_bytes)) if progress.total_bytes else 0.0
+
+
+def _options(migration: Migration) -> Cell:
+    """Show what was asked for; the rest was left to the configuration of the source."""
+    if migration.options is None:
+        return optional(None)
+    asked = {name: value for name, value in msgspec.to_builtins(migration.options).items() if value is not None}
+    said = {name: flag(value) if isinstance(value, bool) else value for name, value in asked.items()}
+    return Cell(asked, "\n".join(f"{name} = {value}" for name, value in said.items()))
 
 
 def offset_ms(action: Action, event: ActionEvent) -> float:
@@ -257,6 +267,7 @@ MIGRATION: Columns[Migration] = {
     "unclear_hosts": lambda item: ", ".join(item.unclear_hosts),
     "action": lambda item: item.action_id,
     "instance_uuid": lambda item: item.instance_uuid,
+    "options": _options,
     "total": lambda item: size(item.progress.total_bytes),
     "done": lambda item: size(item.progress.done_bytes),
     "remaining": lambda item: size(item.progress.remaining_bytes),

@@ -30,8 +30,10 @@ _ACTIONS = (
     .outerjoin(models.Migration, models.Migration.action_id == models.Action.id)
 )
 
-_MIGRATIONS = select(models.Migration, models.Instance.name).join(
-    models.Instance, models.Instance.uuid == models.Migration.instance_uuid
+_MIGRATIONS = (
+    select(models.Migration, models.Instance.name, models.Action.args)
+    .join(models.Instance, models.Instance.uuid == models.Migration.instance_uuid)
+    .join(models.Action, models.Action.id == models.Migration.action_id)
 )
 
 

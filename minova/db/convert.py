@@ -1,5 +1,6 @@
 """Rows to the objects that leave the conductor."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -65,11 +66,22 @@ def fault(row: models.InstanceFault) -> objects.Fault:
     return _from_row(objects.Fault, row)
 
 
-def migration(row: models.Migration, instance_name: str) -> objects.Migration:
-    """Return a migration."""
-    progress = msgspec.convert(row.progress, objects.MigrationProgress)
-    unclear = tuple(row.unclear_hosts or ())
-    return _from_row(objects.Migration, row, instance_name=instance_name, progress=progress, unclear_hosts=unclear)
+def migration(row: models.Migration, instance_name: str, args: dict[str, Any]) -> objects.Migration:
+    """Return a migration; ``args`` are its action's."""
+    joined = {
+        "instance_name": instance_name,
+        "progress": msgspec.convert(row.progress, objects.MigrationProgress),
+        "unclear_hosts": tuple(row.unclear_hosts or ()),
+        "options": _options(args),
+    }
+    return _from_row(objects.Migration, row, **joined)
+
+
+def _options(args: dict[str, Any]) -> objects.MigrationOptions | None:
+    """Return how a live migration was asked for; of what only a newer release can say nothing is known."""
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert(args["options"], objects.MigrationOptions) if "options" in args else None
+    return None
 
 
 def service_state(row: models.Service, now: datetime, down_time: float) -> HostState:

@@ -105,9 +105,10 @@ class Migration:
     """One change of host of one instance.
 
     :ivar unclear_hosts: it ended in doubt, and these have to be heard until it is known where the guest is.
+    :ivar options: how it was asked for; None: it is no live migration.
     """
 
-    VERSION: ClassVar[str] = "1.1"
+    VERSION: ClassVar[str] = "1.2"
     uuid: UUID
     instance_uuid: UUID
     instance_name: str
@@ -120,3 +121,4 @@ class Migration:
     created_at: Moment
     updated_at: Moment
     unclear_hosts: tuple[str, ...] = ()
+    options: MigrationOptions | None = None

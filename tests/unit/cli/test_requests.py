@@ -209,6 +209,17 @@ def test_migration_shows_how_far_it_is(manage: Manage) -> None:
     assert cells["elapsed"] == "1.5 s"
 
 
+def test_migration_shows_how_it_was_asked_for(manage: Manage) -> None:
+    options = MigrationOptions(post_copy=True, timeout=40, timeout_action=TimeoutAction.ABORT)
+    manage.conductor.answers["get_migration"] = replace(MIGRATION, options=options)
+    shown = manage("migration", "show", MIGRATION.uuid).out
+    for line in ("block_migration = no", "post_copy = yes", "timeout = 40", "timeout_action = abort"):
+        assert f" {line} " in shown
+    shown = manage("migration", "show", MIGRATION.uuid, "-f", "json").json
+    asked = {"block_migration": False, "post_copy": True, "timeout": 40, "timeout_action": "abort"}
+    assert shown["options"] == asked
+
+
 ENDLESS = replace(MIGRATION.progress, dirty_rate=400 * 2**20, iteration=9, throttle=20, downtime_ms=300)
 
 

@@ -1,5 +1,7 @@
 """What conductors answer of rows that a newer release has written: the others, and who it is that can read these."""
 
+from typing import Any
+
 import pytest
 from oslo_config import cfg
 from sqlalchemy import text
@@ -7,8 +9,8 @@ from sqlalchemy import text
 from minova.conductor.queries import Queries
 from minova.db import models
 from minova.exception import DatabaseError
-from minova.objects import Hop, Result, utcnow
-from minova.states import Verb
+from minova.objects import Hop, MigrationOptions, Result, utcnow
+from minova.states import TimeoutAction, Verb
 from tests.unit.conductor.rig import INSTANCE, Rig
 from tests.unit.rows import an_instance
 
@@ -82,3 +84,20 @@ def test_row_that_is_asked_for_by_its_name_says_what_is_wrong(rig: Rig, queries:
     newer(rig, "instances", "task_state", "uuid")
     with pytest.raises(DatabaseError, match="TaskState 'of_tomorrow', which a newer release of minova wrote"):
         queries.instance(INSTANCE)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"block_migration": True, "timeout": 7}, MigrationOptions(block_migration=True, timeout=7)),
+        ({"timeout_action": "abort", "of a newer release": 1}, MigrationOptions(timeout_action=TimeoutAction.ABORT)),
+        ({"timeout_action": "of a newer release"}, None),
+    ],
+)
+def test_migration_tells_how_it_was_asked_for(
+    rig: Rig, queries: Queries, options: dict[str, Any], found: MigrationOptions | None
+) -> None:
+    [migration] = queries.migrations(OTHER, 1)
+    assert migration.options is None
+    rig.change(models.Action, migration.action_id, args={"destination": None, "options": options})
+    assert queries.migration(str(migration.uuid)).options == found
