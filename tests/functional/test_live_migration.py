@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from oslo_config import cfg
@@ -9,7 +10,7 @@ from sqlalchemy import event
 
 from minova.db import models
 from minova.exception import InstanceBusy
-from minova.objects import Hop, MigrationProgress
+from minova.objects import Hop, MigrationOptions, MigrationProgress
 from minova.states import (
     OPEN_MIGRATION,
     ActionStatus,
@@ -17,6 +18,7 @@ from minova.states import (
     MigrationType,
     PowerState,
     TaskState,
+    TimeoutAction,
     VmState,
 )
 from minova.virt.fake import FakeDriver
@@ -122,6 +124,26 @@ def test_bandwidth_limit_is_kept(lab: Lab) -> None:
     limited = lab.migration(lab.succeed(live_migrate(lab, bandwidth_mib=40))).progress
     assert (unlimited.bandwidth, limited.bandwidth) == (1000 * MIB, 40 * MIB)
     assert limited.elapsed >= 8 / 40
+
+
+def test_source_completes_what_was_asked_for_by_its_configuration(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[MigrationOptions] = []
+    for method in ("check_can_live_migrate_source", "live_migration"):
+        real = getattr(FakeDriver, method)
+
+        def note(driver: FakeDriver, *args: Any, real: Any = real) -> Any:
+            seen.append(args[2])
+            return real(driver, *args)
+
+        monkeypatch.setattr(FakeDriver, method, note)
+    converge(lab)
+    lab.set("compute", live_migration_downtime=70, live_migration_permit_auto_converge=True)
+    lab.boot(host="host1")
+    lab.succeed(live_migrate(lab, timeout=0))
+    complete = MigrationOptions(
+        max_downtime_ms=70, auto_converge=True, post_copy=False, timeout=0, timeout_action=TimeoutAction.ABORT
+    )
+    assert seen == [complete, complete]
 
 
 def test_status_goes_from_accepted_to_completed(
@@ -276,8 +298,8 @@ def test_guest_that_the_driver_moves_without_progress_arrives(lab: Lab, monkeypa
     """A driver need not call back before the guest is there."""
     real = FakeDriver.live_migration
 
-    def silent(driver: FakeDriver, instance, destination, options, _on_progress):  # type: ignore[no-untyped-def]
-        real(driver, instance, destination, options, lambda _progress: None)
+    def silent(driver: FakeDriver, instance, destination, options, data, _on_progress):  # type: ignore[no-untyped-def]
+        real(driver, instance, destination, options, data, lambda _progress: None)
 
     monkeypatch.setattr(FakeDriver, "live_migration", silent)
     converge(lab)

@@ -1,8 +1,10 @@
 """Peers of an older version: what they can do is done, what they cannot is refused, and who holds them is told."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from oslo_config import cfg
 from oslo_messaging._drivers import impl_fake
@@ -86,10 +88,34 @@ def sent(messages: Messages, method: str) -> dict[str, Any]:
 
 def test_without_a_pin_the_newest_message_is_sent(lab: Lab, messages: Messages) -> None:
     lab.boot()
+    options = MigrationOptions(bandwidth_mib=500, timeout=9)
+    lab.succeed(migrate(lab, bandwidth_mib=500, timeout=9))
+    asked, ordered = sent(messages, "live_migrate_instance"), sent(messages, "live_migration")
+    assert (asked["version"], ordered["version"]) == ("1.3", "1.4")
+    for message in (asked, ordered):
+        assert message["args"]["options"]["minova.data"] == msgspec.to_builtins(options)
+
+
+@pytest.mark.parametrize(
+    ("topic", "level", "what", "needed"),
+    [
+        ("compute", "1.3", "a live migration with these options", "1.4"),
+        ("conductor", "1.2", "conductor.live_migrate_instance", "1.3"),
+    ],
+)
+def test_options_that_old_peers_would_leave_out_are_refused(
+    conf: cfg.ConfigOpts, make_lab: Callable[..., Lab], topic: str, level: str, what: str, needed: str
+) -> None:
+    conf.set_override(topic, level, "upgrade_levels")
+    lab = make_lab("host1", "host2")
+    before = lab.boot()
+    with pytest.raises(PeerTooOld) as refusal:
+        migrate(lab, post_copy=True)
+    assert refusal.value.message == (
+        f"{what} needs RPC version {needed}, but [upgrade_levels] {topic} = {level} holds it at {level}: lift that pin"
+    )
+    assert lab.instance() == before
     lab.succeed(migrate(lab, bandwidth_mib=500))
-    message = sent(messages, "live_migration")
-    assert message["version"] == "1.1"
-    assert message["args"]["options"]["minova.data"] == {"block_migration": False, "bandwidth_mib": 500}
 
 
 @pytest.mark.parametrize("block_migration", [False, True])
