@@ -234,7 +234,7 @@ def test_error_of_a_driver_crosses_two_services_unchanged(lab: Lab) -> None:
     before = lab.boot()
     lab.set("fake", failures=["check_can_live_migrate_source"])
     action = lab.fail(lab.api.live_migrate_instance(lab.ctxt, "vm", None, MigrationOptions()))
-    assert action.error == f"check_can_live_migrate on host {before.host}: injected failure"
+    assert action.error == f"check_can_live_migrate_source on host {before.host}: injected failure"
     assert (lab.fault().code, lab.fault().message) == ("OperationRefused", action.error)
     assert (action.verb, lab.instance().host) == (Verb.LIVE_MIGRATE, before.host)
 
