@@ -23,7 +23,7 @@ _INSTANCE = Instance(
     vcpus=1,
     memory_mb=256,
     disk_gb=1,
-    host=None,
+    host="source",
     vm_state=VmState.ACTIVE,
     task_state=None,
     power_state=PowerState.RUNNING,
@@ -70,8 +70,8 @@ class Rig(Protocol):
         """Return a new driver of the host, as after a start of its process; the host exists from now on."""
         ...
 
-    def never_converge(self) -> None:
-        """Let no live migration end by itself from now on."""
+    def never_converge(self) -> MigrationOptions:
+        """Let no live migration end by itself while a test waits for it, if it is made with these options."""
         ...
 
 
@@ -86,6 +86,19 @@ def spawn_in(driver: ComputeDriver, power_state: PowerState, instance: Instance 
     driver.spawn(instance, power_on=power_state is not SHUTDOWN)
     if power_state is PAUSED:
         driver.pause(UUID)
+
+
+def prepare(
+    source: ComputeDriver,
+    destination: ComputeDriver,
+    instance: Instance,
+    options: MigrationOptions = OPTIONS,
+    to: str = "destination",
+) -> MigrateData:
+    """Do what comes before a live migration; return what its source has to know."""
+    data = source.check_can_live_migrate_source(instance, to, options)
+    destination.check_can_live_migrate_destination(instance, options, data)
+    return destination.pre_live_migration(instance, options, data)
 
 
 def migrate(

@@ -6,6 +6,7 @@ from typing import Any
 from oslo_config import cfg
 
 from minova import conf as minova_conf
+from minova.objects import MigrationOptions
 from minova.virt.fake import FakeDriver
 from tests.contract.rig import INSTANCE, UUID
 
@@ -48,8 +49,9 @@ class FakeRig:
     def driver(self, host: str) -> FakeDriver:
         return FakeDriver(self.conf, host, clock=self.clock, sleep=self.clock.sleep)
 
-    def never_converge(self) -> None:
+    def never_converge(self) -> MigrationOptions:
         self.fake(migration_dirty_rate=2048.0, migration_bandwidth=1024.0)
+        return MigrationOptions()
 
     def fake(self, **options: Any) -> None:
         """Set options of the group ``fake``."""
