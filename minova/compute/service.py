@@ -75,7 +75,7 @@ class ComputeService(Service):
     def announce(self) -> None:
         """Report from now on at once what guests do by themselves, if the hypervisor tells."""
         if isinstance(self._driver, GuestWatcher):
-            self._unwatch = self._driver.watch_guests(self.reporter.report)
+            self._unwatch = self._driver.watch_guests(self._report_change)
 
     def close(self) -> None:
         """Listen to the hypervisor no more."""
@@ -122,6 +122,11 @@ class ComputeService(Service):
             self._pins.sink()
         except (MinovaError, oslo_messaging.MessagingException) as error:
             LOG.warning("The pins were not looked at: %s", error)
+
+    def _report_change(self) -> None:
+        # The first after an operation on a guest is no evidence yet: it may have been made before that had its effect.
+        if self.reporter.report():
+            self.reporter.report()
 
     def _resume(self) -> None:
         self._work.resume()

@@ -24,6 +24,8 @@ ROOT_DISK = "vda"
 NAME_PREFIX = "instance-"
 """Names of domains are this and the UUID: those that users choose need not be unique."""
 
+_SIZES = ("vcpus", "memory_mb", "disk_gb")
+
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -67,10 +69,11 @@ class Marked:
         """Return what the metadata element says; libvirt returns it without its namespace."""
         root = ElementTree.fromstring(metadata)
         found = {element.tag.rpartition("}")[2]: element for element in root}
-        sizes = found["flavor"].attrib if "flavor" in found else {}
         name = found["name"].text if "name" in found else None
-        vcpus, memory_mb, disk_gb = (int(sizes.get(size, 0)) for size in ("vcpus", "memory_mb", "disk_gb"))
-        return cls(name=name or "", vcpus=vcpus, memory_mb=memory_mb, disk_gb=disk_gb)
+        given = found["flavor"].attrib if "flavor" in found else {}
+        # Anybody who may define domains can have changed them, and one guest must not keep the others from being seen.
+        sizes = {size: int(given[size]) if given.get(size, "").isdecimal() else 0 for size in _SIZES}
+        return cls(name=name or "", **sizes)
 
 
 def build(conf: cfg.ConfigOpts, instance: Instance, hardware: Hardware) -> str:
@@ -96,15 +99,19 @@ def build(conf: cfg.ConfigOpts, instance: Instance, hardware: Hardware) -> str:
 
 
 def definition_name(xml: str) -> str:
-    """Return the name of the instance that the XML of a domain was made for."""
-    return ElementTree.fromstring(xml).findtext(f"metadata/{{{NAMESPACE}}}instance/{{{NAMESPACE}}}name", "")
+    """Return the name of the instance that the XML of a domain was made for; empty: it is damaged."""
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return ""
+    return root.findtext(f"metadata/{{{NAMESPACE}}}instance/{{{NAMESPACE}}}name", "")
 
 
 def _metadata(domain: Element, instance: Instance) -> None:
     ElementTree.register_namespace("minova", NAMESPACE)
     marked = SubElement(SubElement(domain, "metadata"), f"{{{NAMESPACE}}}instance")
     _text(marked, f"{{{NAMESPACE}}}name", instance.name)
-    sizes = {size: str(getattr(instance, size)) for size in ("vcpus", "memory_mb", "disk_gb")}
+    sizes = {size: str(getattr(instance, size)) for size in _SIZES}
     SubElement(marked, f"{{{NAMESPACE}}}flavor", sizes)
 
 

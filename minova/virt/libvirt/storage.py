@@ -40,9 +40,8 @@ class Storage:
                 reason = f"[libvirt] {option} = {conf.libvirt[option]} is not an absolute path"
                 raise ConfigurationError(reason=reason)
         try:
-            # The hypervisor runs as another user, and has to pass.
             for folder in (self.root, self._consoles, self._hosts):
-                folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+                _make(folder)
             _write(self._hosts / host, f"{host}\n")
         except OSError as error:
             reason = f"[libvirt] instances_path and console_path: cannot use {error.filename}: {error.strerror}"
@@ -180,14 +179,14 @@ class Storage:
     def _make_folder(self, uuid: str) -> None:
         with self._one_line_errors():
             folder = self.folder(uuid)
-            folder.mkdir(mode=0o711, exist_ok=True)
+            _make(folder)
             if folder.is_symlink():
                 raise self._refusal(f"{folder} is a symbolic link")
 
     def _read(self, uuid: str, name: str) -> str | None:
         with self._one_line_errors():
             try:
-                return (self.folder(uuid) / name).read_text().strip()
+                return (self.folder(uuid) / name).read_text(errors="replace").strip()
             except FileNotFoundError:
                 return None
 
@@ -212,6 +211,13 @@ class Storage:
 
     def _refusal(self, reason: str) -> OperationRefused:
         return OperationRefused(host=self._host, operation="the guest's files", reason=reason)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder, unless it is there: the hypervisor runs as another user and has to pass, whatever our umask."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o711)
 
 
 def _write(file: Path, text: str) -> None:

@@ -1,0 +1,167 @@
+"""Which host owns a guest's files, and what is removed of them."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+
+from minova import conf as minova_conf
+from minova.exception import ConfigurationError, OperationRefused
+from minova.virt.libvirt.storage import Storage
+from tests.contract.rig import OTHER, UUID
+
+Make = Callable[..., Storage]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Make hosts of which each has its consoles, and all have one folder for guests."""
+
+    def make(host: str, instances: str = "instances") -> Storage:
+        conf = cfg.ConfigOpts()
+        minova_conf.register_opts(conf)
+        conf(args=[], default_config_files=[], default_config_dirs=[])
+        conf.set_override("instances_path", str(tmp_path / instances), group="libvirt")
+        conf.set_override("console_path", str(tmp_path / host), group="libvirt")
+        return Storage(conf, host)
+
+    return make
+
+
+@pytest.fixture
+def ours(make: Make) -> Storage:
+    """A host that has a guest with a disk."""
+    ours = make("ours")
+    ours.take(UUID)
+    ours.disk(UUID).write_text("disk")
+    return ours
+
+
+@pytest.fixture
+def theirs(make: Make) -> Storage:
+    return make("theirs")
+
+
+def test_hosts_that_have_the_same_folder_share_it(make: Make) -> None:
+    ours, _theirs, other = make("ours"), make("theirs"), make("other", "elsewhere")
+    assert ours.shares_with("theirs")
+    assert not any(ours.shares_with(host) for host in ("ours", "other", "", ".", "..", "../.hosts/theirs"))
+    assert not other.shares_with("ours")
+
+
+def test_who_takes_a_guest_has_it(ours: Storage, theirs: Storage) -> None:
+    assert (ours.owner(UUID), ours.owned(), theirs.owned()) == ("ours", [UUID], [])
+
+
+def test_a_guest_that_is_handed_over_has_a_new_owner_and_its_disk(ours: Storage, theirs: Storage) -> None:
+    ours.hand_over(UUID, "theirs")
+    assert (ours.owned(), theirs.owned(), theirs.disk(UUID).read_text()) == ([], [UUID], "disk")
+
+
+def test_only_the_owner_removes_the_files(ours: Storage, theirs: Storage) -> None:
+    for for_good in (True, False):
+        theirs.remove(UUID, for_good=for_good)
+        assert ours.disk(UUID).exists()
+    ours.remove(UUID, for_good=False)
+    assert not ours.folder(UUID).exists()
+    ours.remove(UUID, for_good=False)
+
+
+def test_files_that_nobody_owns_are_removed(ours: Storage) -> None:
+    (ours.folder(UUID) / "owner").unlink()
+    ours.remove(UUID, for_good=False)
+    assert not ours.folder(UUID).exists()
+
+
+def test_what_was_taken_from_another_host_goes_back_to_it(ours: Storage, theirs: Storage) -> None:
+    for _ in range(2):
+        theirs.take(UUID)
+        theirs.remove(UUID, for_good=False)
+        assert (ours.owner(UUID), ours.disk(UUID).exists()) == ("ours", True)
+
+
+@pytest.mark.parametrize("settle", [True, False])
+def test_what_was_taken_for_good_is_removed(ours: Storage, theirs: Storage, settle: bool) -> None:
+    theirs.take(UUID)
+    if settle:
+        theirs.settle(UUID)
+    theirs.remove(UUID, for_good=not settle)
+    assert not ours.folder(UUID).exists()
+
+
+def test_the_owner_is_forgotten_last(ours: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is killed in the middle still has the guest, and is told again to remove it."""
+    order: list[str] = []
+    unlink = Path.unlink
+
+    def note(path: Path, missing_ok: bool = False) -> None:
+        order.append(path.name)
+        unlink(path, missing_ok)
+
+    ours.keep_definition(UUID, "<domain/>")
+    ours.note_reboot(UUID)
+    monkeypatch.setattr(Path, "unlink", note)
+    ours.remove(UUID, for_good=False)
+    assert order[-1] == "owner"
+
+
+@pytest.mark.parametrize("uuid", ["", ".", "..", "../x", "/etc", f"{UUID}/..", f"{UUID}\n", f"{UUID[:-1]}A"])
+def test_what_is_no_uuid_leads_nowhere(ours: Storage, uuid: str) -> None:
+    for ask in (ours.folder, ours.disk, ours.console, ours.owner, ours.take):
+        with pytest.raises(OperationRefused, match="no UUID"):
+            ask(uuid)
+    with pytest.raises(OperationRefused, match="no UUID"):
+        ours.remove(uuid, for_good=True)
+
+
+def test_a_symbolic_link_is_not_followed(ours: Storage, tmp_path: Path) -> None:
+    treasure = tmp_path / "treasure"
+    treasure.mkdir()
+    (treasure / "gold").touch()
+    ours.folder(OTHER).symlink_to(treasure)
+    with pytest.raises(OperationRefused, match="symbolic link"):
+        ours.take(OTHER)
+    ours.remove(OTHER, for_good=True)
+    assert (treasure / "gold").exists()
+
+
+def test_hypervisors_that_are_other_users_can_pass(make: Make) -> None:
+    before = os.umask(0o077)
+    try:
+        storage = make("ours")
+        storage.take(UUID)
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(folder.stat().st_mode) for folder in (storage.root, storage.folder(UUID))}
+    assert modes == {0o711}
+
+
+def test_what_is_in_the_way_is_told_in_one_line(ours: Storage, make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="cannot use"):
+        make("ours", "file")
+    (ours.folder(UUID) / "owner").unlink()
+    (ours.folder(UUID) / "owner").mkdir()
+    with pytest.raises(OperationRefused, match="owner: Is a directory"):
+        ours.owner(UUID)
+
+
+def test_a_relative_path_is_refused() -> None:
+    conf = cfg.ConfigOpts()
+    minova_conf.register_opts(conf)
+    conf(args=[], default_config_files=[], default_config_dirs=[])
+    conf.set_override("console_path", "consoles", group="libvirt")
+    with pytest.raises(ConfigurationError, match="console_path = consoles is not an absolute path"):
+        Storage(conf, "ours")
+
+
+def test_what_a_guest_wrote_when_it_was_here_before_is_forgotten(ours: Storage) -> None:
+    ours.begin_console(UUID)
+    ours.console(UUID).write_text("old")
+    ours.prepare_console(UUID)
+    assert ours.console(UUID).read_text() == "old"
+    ours.begin_console(UUID)
+    assert ours.console(UUID).read_text() == ""
