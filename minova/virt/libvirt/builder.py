@@ -31,6 +31,8 @@ class Builder:
         :raises InsufficientResources: there is no room for its image.
         :raises OperationRefused: its image or its network cannot be had.
         """
+        # What is refused for that leaves nothing behind.
+        self._facts.network(instance.network)
         self._storage.take(instance.uuid)
         return self.make_files(instance)
 

@@ -39,12 +39,11 @@ def running_hosts() -> Iterator[TwoHosts]:
 
 
 @pytest.fixture(scope="session")
-def guest_files(request: pytest.FixtureRequest) -> Path:
+def guest_files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test guest's files, which are kept for later."""
     require_libvirt()
-    cache = request.config.cache
-    assert cache is not None
-    folder = cache.mkdir("test-guest")
+    cache = getattr(request.config, "cache", None)
+    folder = cache.mkdir("test-guest") if cache is not None else tmp_path_factory.mktemp("guest")
     with FileLock(folder / "lock"):
         return build_guest(folder)
 
