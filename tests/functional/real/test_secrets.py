@@ -1,5 +1,6 @@
 """No password in a URL gets into a log, an output or an error, whatever goes wrong."""
 
+import base64
 import itertools
 import subprocess
 from collections.abc import Callable
@@ -28,6 +29,29 @@ def test_debug_logs_hold_no_password(make_site: Callable[..., Site]) -> None:
     assert PASSWORD not in str(shown)
     assert " DEBUG " in logged(site)
     assert PASSWORD not in logged(site)
+
+
+def test_debug_logs_hold_no_user_data_and_no_secret_of_an_image(make_site: Callable[..., Site]) -> None:
+    site = make_site("[DEFAULT]\ndebug = true\n[database]\nconnection_debug = 50\n")
+    site.add_conductor()
+    site.add_compute("host1")
+    site.wait_until_up()
+    data = site.folder / "user-data"
+    data.write_text(f"#cloud-config\npassword: {WRONG}\n")
+    url = f"https://user:{WRONG}@images.example.org/disk?token={WRONG}"
+    shown = [
+        site.manage("image", "add", "disk", url, "--format", "raw", "--sha256", "0" * 64),
+        site.manage("image", "list"),
+        site.manage("instance", "boot", "vm", "--image", "disk", "--user-data", str(data)),
+        site.manage("instance", "rebuild", "vm"),
+        site.manage("instance", "list"),
+        site.manage("instance", "explain", "vm"),
+    ]
+    assert WRONG not in str(shown)
+    told = logged(site)
+    assert "INSERT INTO images" in told
+    for secret in (WRONG, base64.b64encode(data.read_bytes()).decode()[:24]):
+        assert secret not in told
 
 
 def run(binary: str, config: Path) -> subprocess.CompletedProcess[str]:
