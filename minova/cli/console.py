@@ -45,21 +45,28 @@ class ConsoleLog(MinovaCommand):
     def take_action(self, parsed_args: Namespace) -> None:
         """Write what there is, and go on if that is wanted."""
         filtered = self.app.stdout.isatty() and not parsed_args.raw
-        offset = -parsed_args.length if parsed_args.length else 0
+        offset, host = -parsed_args.length if parsed_args.length else 0, ""
         with self.app.connect() as connection:
             while True:
                 output = self._ask(connection, parsed_args, offset)
-                if output is not None and output.next_offset < offset:
-                    self.app.notify("the console begins anew: the instance is on another host, or was made anew")
-                if output is not None and output.text:
-                    self.app.stdout.write(harmless(output.text) if filtered else output.text)
-                    self.app.stdout.flush()
-                elif not parsed_args.follow:
-                    return
-                else:
+                if output is None:
                     self.app.sleep(_PAUSE)
-                if output is not None:
-                    offset = output.next_offset
+                elif host and output.host != host:
+                    self.app.notify(f"the instance is on host {output.host} now, with a console that begins anew")
+                    offset, host = 0, output.host
+                elif output.text:
+                    self._show(output, offset, filtered)
+                    offset, host = output.next_offset, output.host
+                elif parsed_args.follow:
+                    self.app.sleep(_PAUSE)
+                else:
+                    return
+
+    def _show(self, output: ConsoleOutput, offset: int, filtered: bool) -> None:
+        if output.next_offset < offset:
+            self.app.notify("the console begins anew")
+        self.app.stdout.write(harmless(output.text) if filtered else output.text)
+        self.app.stdout.flush()
 
     def _ask(self, connection: "Connection", parsed_args: Namespace, offset: int) -> ConsoleOutput | None:
         """Return the next piece; None: nobody can tell now, which may pass for one who follows."""

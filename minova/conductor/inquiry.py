@@ -83,7 +83,7 @@ class Inquiry:
         uuid, host = self._place(reference)
         if host is None:
             raise NoGuest(instance=reference)
-        return self._compute.get_console_output(ctxt, host, uuid, offset)
+        return replace(self._compute.get_console_output(ctxt, host, uuid, offset), host=host)
 
     @persistent
     def _place(self, reference: str) -> tuple[str, str | None]:

@@ -10,8 +10,10 @@ class ConsoleOutput:
 
     :ivar text: control characters included; what is no UTF-8 is replaced.
     :ivar next_offset: where the next piece begins, in bytes.
+    :ivar host: where it was written, as conductors say to those who ask.
     """
 
     VERSION: ClassVar[str] = "1.0"
     text: str
     next_offset: int
+    host: str = ""

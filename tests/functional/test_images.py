@@ -192,7 +192,7 @@ def test_console_is_read_from_the_host(lab: Lab, monkeypatch: pytest.MonkeyPatch
         return ConsoleOutput(text=written[offset:], next_offset=len(written))
 
     lab.boot(host="host2")
-    assert lab.api.get_console_output(lab.ctxt, "vm", 0) == ConsoleOutput(text="", next_offset=0)
+    assert lab.api.get_console_output(lab.ctxt, "vm", 0) == ConsoleOutput(text="", next_offset=0, host="host2")
     monkeypatch.setattr(FakeDriver, "console_output", console_output)
     assert lab.api.get_console_output(lab.ctxt, "vm", 4).text == "two \x1b[31mübel\n"
     lab.guest_file("host2", lab.instance().uuid).unlink()

@@ -13,8 +13,8 @@ from tests.unit.cli.rig import Manage, Script, Terminal
 EVIL = "\x1b]0;title\x07one\r\n\x1b[31mtwo\x1b[0m\tthree\x9b2J\x1bc\x08\n"
 
 
-def output(text: str, next_offset: int) -> ConsoleOutput:
-    return ConsoleOutput(text=text, next_offset=next_offset)
+def output(text: str, next_offset: int, host: str = "host1") -> ConsoleOutput:
+    return ConsoleOutput(text=text, next_offset=next_offset, host=host)
 
 
 def show(manage: Manage, *options: str, answers: Any) -> tuple[str, list[int]]:
@@ -49,8 +49,14 @@ def test_it_is_followed_until_interrupted(manage: Manage) -> None:
     "error", [PeerSilent(peer="compute on host1", seconds=5), GuestNotFound(uuid="uuid", host="host1")]
 )
 def test_who_follows_stays_with_it_from_host_to_host(manage: Manage, error: Exception) -> None:
-    pieces = [output("one\n", 4), error, output("two", 3), output("\n", 4), KeyboardInterrupt()]
-    assert show(manage, "--follow", answers=pieces) == ("one\ntwo\n", [0, 4, 4, 3, 4])
+    elsewhere = [output("torn\n", 9, "host2"), output("two", 3, "host2"), output("\n", 4, "host2")]
+    pieces = [output("one\n", 4), error, *elsewhere, KeyboardInterrupt()]
+    assert show(manage, "--follow", answers=pieces) == ("one\ntwo\n", [0, 4, 4, 0, 3, 4])
+
+
+def test_console_that_begins_anew_where_it_is(manage: Manage) -> None:
+    pieces = [output("one\n", 40), output("two\n", 4), output("", 4)]
+    assert show(manage, answers=pieces) == ("one\ntwo\n", [0, 40, 4])
 
 
 def test_host_that_does_not_tell(manage: Manage) -> None:
