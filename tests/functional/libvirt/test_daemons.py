@@ -1,5 +1,7 @@
 """Whole services with real guests: what a guest counts tells whether it was moved, or only started again."""
 
+import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -182,3 +184,22 @@ def test_cold_migration_and_rebuild(site: VirtSite) -> None:
     assert site.ticks(HOST2, uuid)[0].disk >= last.disk, "its disk came along"
     site.manage("instance", "rebuild", "vm")
     site.wait_for(lambda: any(tick.disk == 1 for tick in site.ticks(HOST2, uuid)), "a fresh disk")
+
+
+def test_console_is_followed_to_another_host(site: VirtSite) -> None:
+    uuid = site.boot(HOST1)
+    shown, told = site.folder / "shown", site.folder / "told"
+    follower = site.begin(shown, told, "instance", "console-log", "vm", "--follow")
+    try:
+        site.wait_for(lambda: "tick=" in shown.read_text(), "the console to be shown")
+        site.manage("instance", "live-migrate", "vm", "--to", HOST2)
+        site.wait_for_ticks(HOST2, uuid)
+        there = site.ticks(HOST2, uuid)
+        site.wait_for(lambda: f"tick={there[-1].number} " in shown.read_text(), "the console to be followed")
+    finally:
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(30) == 130
+    assert f"the instance is on host {HOST2} now" in told.read_text()
+    numbers = [int(number) for number in re.findall(r"tick=(\d+) up=[\d.]+ boot=", shown.read_text())]
+    assert numbers == sorted(set(numbers)), "something was shown twice"
+    assert set(range(there[0].number, there[-1].number)) <= set(numbers)
