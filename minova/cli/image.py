@@ -1,7 +1,8 @@
 """``minova-manage image``."""
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from minova import location
@@ -55,11 +56,19 @@ class Add(ShowCommand[Image]):
             if getattr(parsed_args, f"{name}_sha256") and not getattr(parsed_args, name):
                 raise InvalidInput(reason=f"--{name}-sha256 is the digest of a file: give --{name} too")
 
+    def take_action(self, parsed_args: Namespace) -> tuple[Sequence[str], Iterable[Any]]:
+        """Compute digests, which may take long, before anybody is asked for anything."""
+        self._image = self._describe(parsed_args)
+        return super().take_action(parsed_args)
+
     def fetch(self, connection: "Connection", parsed_args: Namespace) -> Image:
         """Add the image and return it."""
+        return connection.conductor.add_image(connection.ctxt, self._image)
+
+    def _describe(self, parsed_args: Namespace) -> Image:
         disk = self._file(parsed_args.location, parsed_args.sha256, "--sha256")
         assert disk is not None
-        image = Image(
+        return Image(
             uuid=str(uuid4()),
             name=parsed_args.name,
             disk_format=DiskFormat(parsed_args.disk_format),
@@ -69,7 +78,6 @@ class Add(ShowCommand[Image]):
             initrd=self._file(parsed_args.initrd, parsed_args.initrd_sha256, "--initrd-sha256"),
             cmdline=parsed_args.cmdline,
         )
-        return connection.conductor.add_image(connection.ctxt, image)
 
     def _file(self, where: str | None, sha256: str | None, option: str) -> ImageFile | None:
         if where is None:

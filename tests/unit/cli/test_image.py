@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from minova import location
 from minova.objects import Image
 from minova.states import DiskFormat
 from tests.unit.cli.rig import IMAGE, Manage
@@ -45,6 +46,22 @@ def test_digest_is_computed_and_that_is_said(manage: Manage, tmp_path: Path) -> 
         file = getattr(image, name)
         assert (file.location, file.sha256) == (str(path), hashlib.sha256(name.encode()).hexdigest())
     assert image.cmdline == "console=ttyS0 quiet"
+
+
+def test_nobody_has_to_wait_while_a_digest_is_computed(
+    manage: Manage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").write_text("content")
+    connect, happened = Manage._connect, []
+
+    def connected(*args: Any) -> Any:
+        happened.append("connected")
+        return connect(*args)
+
+    monkeypatch.setattr(Manage, "_connect", connected)
+    monkeypatch.setattr(location, "sha256", lambda *_args: happened.append("read") or DIGEST)
+    assert manage("image", "add", "cirros", str(tmp_path / "disk"), "--format", "raw").status == 0
+    assert happened == ["read", "connected"]
 
 
 def test_disk_that_cannot_be_read_here_needs_its_digest(manage: Manage, tmp_path: Path) -> None:
