@@ -103,8 +103,9 @@ class ImageCache:
         try:
             strangers = _names(self._folder / _HOSTS) - _names(self._instances / _HOSTS)
             if strangers:
-                told = ", ".join(sorted(strangers))
-                LOG.warning("Images are not cleaned up: %s shares them, but not the guests' disks", told)
+                told, where = ", ".join(sorted(strangers)), self._folder / _HOSTS
+                why = "%s shares them, but not the guests' disks (if it does not any more, remove its file from %s)"
+                LOG.warning(f"Images are not cleaned up: {why}", told, where)
                 return []
             used = self._used()
             return [path for path in sorted(self._folder.iterdir()) if self._remove(path, used)]
