@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import libvirt
 from oslo_config import cfg
 
+from minova.exception import ConfigurationError
 from minova.objects import HostCapacity
 from minova.virt.libvirt.connection import Connection
 from minova.virt.libvirt.domain_xml import NetworkSource
@@ -21,7 +22,12 @@ class HostFacts:
     """What is true of one host, whichever guests it has."""
 
     def __init__(self, conf: cfg.ConfigOpts, connection: Connection, interfaces: Path = Path("/sys/class/net")) -> None:
-        """``interfaces`` is where the kernel tells of those of the host."""
+        """``interfaces`` is where the kernel tells of those of the host.
+
+        :raises ConfigurationError: the CPU model is missing.
+        """
+        if conf.libvirt.cpu_mode == "custom" and not conf.libvirt.cpu_model:
+            raise ConfigurationError(reason="[libvirt] cpu_mode = custom needs cpu_model")
         self._conf = conf
         self._connection = connection
         self._interfaces = interfaces
@@ -50,6 +56,7 @@ class HostFacts:
         )
 
     def _capacity(self, connection: libvirt.virConnect) -> HostCapacity:
+        self._require_virt_type(connection)
         ratios, disk = self._conf.compute, self._file_system()
         # getInfo() can be wrong about the memory.
         memory_mb = connection.getMemoryStats(-1)["total"] // _KIB_PER_MIB - self._conf.libvirt.reserved_host_memory_mb
@@ -60,6 +67,16 @@ class HostFacts:
             hypervisor_type=self._conf.libvirt.virt_type,
             cpu_model=ElementTree.fromstring(connection.getCapabilities()).findtext("host/cpu/model", ""),
         )
+
+    def _require_virt_type(self, connection: libvirt.virConnect) -> None:
+        virt_type = self._conf.libvirt.virt_type
+        try:
+            connection.getDomainCapabilities(None, "x86_64", None, virt_type)
+        except libvirt.libvirtError as error:
+            if not connection.isAlive():
+                raise
+            reason = f"[libvirt] virt_type = {virt_type}: this host cannot run such guests ({error})"
+            raise self._connection.refusal("capacity", reason) from error
 
     def _file_system(self) -> os.statvfs_result:
         folder = self._conf.libvirt.instances_path

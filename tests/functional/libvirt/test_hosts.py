@@ -9,7 +9,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from minova.exception import DriverError
+from minova.exception import ConfigurationError, DriverError
 from minova.objects import Instance
 from minova.virt.driver import ComputeDriver
 from minova.virt.libvirt.addresses import Addresses
@@ -43,6 +43,18 @@ def test_a_host_whose_libvirtd_is_away_says_so_in_one_line(rig: LibvirtRig, sour
         assert "\n" not in caught.value.message
     rig.hosts.up()
     assert source.list_guests() == ()
+
+
+def test_a_host_that_cannot_run_guests_as_configured_says_so(rig: LibvirtRig) -> None:
+    rig.set("source", virt_type="kvm")
+    with pytest.raises(DriverError, match="virt_type = kvm: this host cannot run such guests"):
+        rig.driver("source").capacity()
+
+
+def test_a_cpu_model_has_to_be_named(rig: LibvirtRig) -> None:
+    rig.set("source", cpu_mode="custom")
+    with pytest.raises(ConfigurationError, match="needs cpu_model"):
+        rig.driver("source")
 
 
 @pytest.fixture
