@@ -79,10 +79,19 @@ class ComputeManager:
 
     @expose
     def check_can_live_migrate_source(
-        self, ctxt: RequestContext, instance: Instance, destination: str, options: MigrationOptions
-    ) -> MigrateData:
-        """Check, changing nothing, that a guest of this host can be live-migrated. :raises DriverError:"""
-        return self._migrations.check(instance, destination, options)
+        self,
+        ctxt: RequestContext,
+        instance: Instance,
+        destination: str,
+        options: MigrationOptions,
+        describe: bool = False,
+    ) -> MigrateData | None:
+        """Check, changing nothing, that a guest of this host can be live-migrated; tell peers of 1.4 what it is like.
+
+        :raises DriverError: it cannot.
+        """
+        data = self._migrations.check(instance, destination, options)
+        return data if describe else None
 
     @expose
     def check_can_live_migrate_destination(

@@ -53,7 +53,11 @@ HISTORY = History(
             version="1.4",
             summary="The hosts of a live migration describe to each other what they have; consoles can be read.",
             methods=("check_can_live_migrate_destination", "get_console_output"),
-            arguments=(("pre_live_migration", "data"), ("live_migration", "data")),
+            arguments=(
+                ("check_can_live_migrate_source", "describe"),
+                ("pre_live_migration", "data"),
+                ("live_migration", "data"),
+            ),
         ),
     )
 )
@@ -108,16 +112,13 @@ class ComputeAPI(RPCAPI):
 
         A peer below 1.4 answers with nothing, and has no driver of which there is more to say.
         """
-        data: MigrateData | None = self._call(
-            ctxt,
-            Timeout.LONG,
-            host,
-            "check_can_live_migrate_source",
-            instance=instance,
-            destination=destination,
-            options=options,
-        )
-        return data or MigrateData()
+        method = "check_can_live_migrate_source"
+        common = {"instance": instance, "destination": destination, "options": options}
+        if not self.can_send_version("1.4"):
+            self._call(ctxt, Timeout.LONG, host, method, "1.0", **common)
+            return MigrateData()
+        data: MigrateData = self._call(ctxt, Timeout.LONG, host, method, "1.4", **common, describe=True)
+        return data
 
     def check_can_live_migrate_destination(
         self, ctxt: RequestContext, host: str, instance: Instance, options: MigrationOptions, data: MigrateData
