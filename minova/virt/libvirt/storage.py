@@ -187,7 +187,7 @@ class Storage:
         with self._one_line_errors():
             try:
                 return (self.folder(uuid) / name).read_text(errors="replace").strip()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def _write(self, uuid: str, name: str, text: str) -> None:

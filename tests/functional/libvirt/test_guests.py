@@ -206,3 +206,13 @@ def test_destroy_leaves_nothing(rig: LibvirtRig, source: ComputeDriver, instance
     assert not (instances(rig) / UUID).exists()
     assert not list(Path(rig.conf("source").libvirt.console_path).glob(f"{UUID}*"))
     assert (instances(rig) / OTHER / "disk").exists()
+
+
+def test_a_guest_boots_from_its_disk_and_has_a_cd_if_there_is_something_to_read(
+    rig: LibvirtRig, source: ComputeDriver, instance: Instance
+) -> None:
+    source.spawn(replace(instance, image=rig.bootable(), user_data="#cloud-config\n{}\n"))
+    Console(source).wait_until_ready()
+    assert (instances(rig) / UUID / "seed.iso").stat().st_mode & 0o077 == 0
+    for disk in ("vda", "hda"):
+        assert source._guests.on_domain("test", UUID, lambda domain, disk=disk: domain.blockInfo(disk))

@@ -91,21 +91,29 @@ def test_an_instance_does_not_take_the_place_of_a_guest_of_others(
     assert foreign.state()[0] == libvirt.VIR_DOMAIN_RUNNING
 
 
-@pytest.fixture
-def network(rig: LibvirtRig) -> str:
-    """A libvirt network of host a, on its bridge."""
+@pytest.fixture(params=["bridge", "network"])
+def network(request: pytest.FixtureRequest, rig: LibvirtRig) -> str:
+    """A bridge of host a, or a libvirt network on that."""
+    if request.param == "bridge":
+        return "br0"
     name = f"net-{uuid.uuid4().hex[:8]}"
     connection = libvirt.open(rig.hosts.a.uri)
     connection.networkCreateXML(f'<network><name>{name}</name><forward mode="bridge"/><bridge name="br0"/></network>')
     return name
 
 
+def interfaces(rig: LibvirtRig) -> Path:
+    """Return what host a finds at /sys/class/net."""
+    return Path("/proc", str(rig.hosts.a.pid), "root", "sys/class/net")
+
+
 def test_the_address_of_a_guest_is_seen_once_it_is_known(
     rig: LibvirtRig, source: ComputeDriver, instance: Instance, network: str
 ) -> None:
     image = rig.image(f"{CMDLINE} ip4=10.77.0.50/24")
-    # The table of the host's, not that of the machine that both are on.
+    # What the kernel tells a process of the host's, not one of the machine that both are on.
     source._guests._addresses = Addresses(Path(f"/proc/{rig.hosts.a.pid}/net/arp"))
+    source._facts._interfaces = interfaces(rig)
     source.spawn(replace(instance, network=network, image=image))
     Console(source).wait_until_ready()
 
@@ -119,3 +127,11 @@ def test_the_address_of_a_guest_is_seen_once_it_is_known(
 
     wait_until(lambda: addresses() == ("10.77.0.50",), "the guest's address")
     assert state(source) is RUNNING
+
+
+@pytest.mark.parametrize("name", ["eth0", "lo", "../net/br0", "br0/bridge", "nowhere"])
+def test_what_is_no_bridge_is_no_network(rig: LibvirtRig, source: ComputeDriver, instance: Instance, name: str) -> None:
+    source._facts._interfaces = interfaces(rig)
+    with pytest.raises(DriverError, match="neither an active libvirt network nor a bridge"):
+        source.spawn(replace(instance, network=name))
+    assert source.list_guests() == ()

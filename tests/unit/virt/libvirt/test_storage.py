@@ -61,6 +61,12 @@ def test_a_guest_that_is_handed_over_has_a_new_owner_and_its_disk(ours: Storage,
     assert (ours.owned(), theirs.owned(), theirs.disk(UUID).read_text()) == ([], [UUID], "disk")
 
 
+def test_what_lies_about_is_nobodys_guest(ours: Storage) -> None:
+    (ours.root / OTHER).touch()
+    (ours.root / "something").mkdir()
+    assert ours.owned() == [UUID]
+
+
 def test_only_the_owner_removes_the_files(ours: Storage, theirs: Storage) -> None:
     for for_good in (True, False):
         theirs.remove(UUID, for_good=for_good)
