@@ -28,43 +28,44 @@ class Connection:
         self._host = host
         self._lock = threading.Lock()
         self._connection: libvirt.virConnect | None = None
+        self._was_there = False
 
     def run(self, operation: str, work: Callable[[libvirt.virConnect], T]) -> T:
-        """Return what ``work`` returns; it is done again if libvirtd went away meanwhile, and has to bear that.
+        """Return what ``work`` returns; it is done again if libvirtd goes away meanwhile, and has to bear that.
 
         :raises OperationRefused: libvirt cannot do it, or libvirtd is away.
         """
-        gives_up_at = time.monotonic() + PATIENCE if self._connection is not None else 0.0
-        while True:
-            try:
-                connection = self._open(operation)
-            except OperationRefused:
-                if time.monotonic() >= gives_up_at:
-                    raise
-                time.sleep(_RETRY_SECONDS)
-                continue
-            try:
-                return work(connection)
-            except libvirt.libvirtError as error:
-                if connection.isAlive() or time.monotonic() >= gives_up_at:
-                    raise self.refusal(operation, str(error)) from error
-                self._drop(connection)
+        connection = self._open(operation, PATIENCE if self._was_there else 0.0)
+        try:
+            return work(connection)
+        except libvirt.libvirtError as error:
+            if connection.isAlive():
+                raise self.refusal(operation, str(error)) from error
+        try:
+            return work(self._open(operation, PATIENCE))
+        except libvirt.libvirtError as error:
+            raise self.refusal(operation, str(error)) from error
 
     def refusal(self, operation: str, reason: str) -> OperationRefused:
         """Return an error of this host, in one line."""
         return OperationRefused(host=self._host, operation=operation, reason=" ".join(reason.split()))
 
-    def _open(self, operation: str) -> libvirt.virConnect:
-        with self._lock:
-            if self._connection is None or not self._connection.isAlive():
-                try:
-                    self._connection = libvirt.open(self.uri)
-                except libvirt.libvirtError as error:
+    def _open(self, operation: str, patience: float) -> libvirt.virConnect:
+        gives_up_at = time.monotonic() + patience
+        while True:
+            try:
+                return self._try_to_open()
+            except libvirt.libvirtError as error:
+                if time.monotonic() >= gives_up_at:
+                    # One has been patient for all.
+                    self._was_there = False
                     reason = f"the hypervisor at {self.uri} cannot be reached ({error}): does libvirtd run?"
                     raise self.refusal(operation, reason) from error
-            return self._connection
+            time.sleep(_RETRY_SECONDS)
 
-    def _drop(self, connection: libvirt.virConnect) -> None:
+    def _try_to_open(self) -> libvirt.virConnect:
         with self._lock:
-            if self._connection is connection:
-                self._connection = None
+            if self._connection is None or not self._connection.isAlive():
+                self._connection = libvirt.open(self.uri)
+                self._was_there = True
+            return self._connection
