@@ -13,6 +13,9 @@ LOG = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0
 """Between two attempts to reach a libvirtd that is away."""
 
+_STOP_SECONDS = 10.0
+"""After so long a report that is just being made is left to its end."""
+
 _WAKE_MILLISECONDS = 500
 """So often the loop looks whether it is still wanted."""
 
@@ -25,17 +28,19 @@ class _Loop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners = 0
+        self._registered = False
         self._thread: threading.Thread | None = None
 
     def enter(self) -> None:
         """Have it run."""
         with self._lock:
             self._listeners += 1
-            if self._thread is None:
+            if not self._registered:
                 # Only once in a process, and before the connections whose events are wanted.
                 libvirt.virEventRegisterDefaultImpl()
                 libvirt.virEventAddTimeout(_WAKE_MILLISECONDS, lambda *_: None, None)
-            if self._thread is None or not self._thread.is_alive():
+                self._registered = True
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="libvirt-events", daemon=True)
                 self._thread.start()
 
@@ -43,9 +48,9 @@ class _Loop:
         """Need it no more."""
         with self._lock:
             self._listeners -= 1
-            thread = self._thread
-        if not self._listeners and thread is not None:
-            thread.join()
+            if not self._listeners and self._thread is not None:
+                self._thread.join()
+                self._thread = None
 
     def _run(self) -> None:
         while self._listeners:
@@ -72,7 +77,8 @@ class GuestWatch:
         """Listen no more."""
         self._stopping = True
         self._news.set()
-        self._thread.join()
+        # It may be waiting for a libvirtd that hangs, and nobody has to wait for that.
+        self._thread.join(_STOP_SECONDS)
         _LOOP.leave()
 
     def _run(self) -> None:
