@@ -134,8 +134,8 @@ class ComputeDriver(Protocol):
     def live_migration_force_complete(self, uuid: str) -> None:
         """Have a migration that does not converge end all the same; nothing happens without one.
 
-        The guest is paused until it is at the destination, or, if its migration permits post-copy, goes on there at
-        once, and its memory follows.
+        The guest stands still until it is at the destination (a driver may show it as paused meanwhile), or, if its
+        migration permits post-copy, goes on there at once, and its memory follows.
         """
         ...
 
