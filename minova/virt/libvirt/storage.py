@@ -35,16 +35,17 @@ class Storage:
         self._host = host
         self.root = Path(conf.libvirt.instances_path)
         self._consoles = Path(conf.libvirt.console_path)
-        for option in ("instances_path", "console_path", "image_cache_path"):
+        paths = ("instances_path", "console_path", "image_cache_path")
+        for option in paths:
             if not Path(conf.libvirt[option]).is_absolute():
                 reason = f"[libvirt] {option} = {conf.libvirt[option]} is not an absolute path"
                 raise ConfigurationError(reason=reason)
         try:
-            for folder in (self.root, self._consoles, self._hosts):
+            for folder in (self.root, self._consoles, self._hosts, Path(conf.libvirt.image_cache_path)):
                 _make(folder)
             _write(self._hosts / host, f"{host}\n")
         except OSError as error:
-            reason = f"[libvirt] instances_path and console_path: cannot use {error.filename}: {error.strerror}"
+            reason = f"[libvirt] {', '.join(paths)}: cannot use {error.filename}: {error.strerror}"
             raise ConfigurationError(reason=reason) from error
 
     def shares_with(self, host: str) -> bool:

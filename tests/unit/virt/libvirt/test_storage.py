@@ -141,7 +141,9 @@ def test_hypervisors_that_are_other_users_can_pass(make: Make) -> None:
         storage.take(UUID)
     finally:
         os.umask(before)
-    modes = {stat.S_IMODE(folder.stat().st_mode) for folder in (storage.root, storage.folder(UUID))}
+    modes = {
+        stat.S_IMODE(folder.stat().st_mode) for folder in (storage.root, storage.root / "_base", storage.folder(UUID))
+    }
     assert modes == {0o711}
 
 
