@@ -107,7 +107,7 @@ class ComputeAPI(RPCAPI):
 
     def check_can_live_migrate_source(
         self, ctxt: RequestContext, host: str, instance: Instance, destination: str, options: MigrationOptions
-    ) -> MigrateData:
+    ) -> MigrateData | None:
         """Call :meth:`minova.compute.manager.ComputeManager.check_can_live_migrate_source`.
 
         A peer below 1.4 answers with nothing, and has no driver of which there is more to say.
@@ -116,8 +116,8 @@ class ComputeAPI(RPCAPI):
         common = {"instance": instance, "destination": destination, "options": options}
         if not self.can_send_version("1.4"):
             self._call(ctxt, Timeout.LONG, host, method, "1.0", **common)
-            return MigrateData()
-        data: MigrateData = self._call(ctxt, Timeout.LONG, host, method, "1.4", **common, describe=True)
+            return None
+        data: MigrateData | None = self._call(ctxt, Timeout.LONG, host, method, "1.4", **common, describe=True)
         return data
 
     def check_can_live_migrate_destination(

@@ -45,7 +45,7 @@ class LiveMigrationTask(Task):
         chosen = destination(self)
         assert chosen
         data = self.compute.check_can_live_migrate_source(self.ctxt, host, self.instance, chosen, self.options)
-        return msgspec.to_builtins(data)
+        return msgspec.to_builtins(data) if data is not None else {}
 
     @call(destination)
     def check_destination(self, host: str) -> None:

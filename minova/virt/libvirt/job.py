@@ -1,8 +1,10 @@
 """Migrations as libvirt shows them: what can be seen of one, and the call that carries one out."""
 
 import ipaddress
+import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,22 +16,39 @@ from minova.virt.libvirt.guests import POWER_STATES
 
 _NO_JOB = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
 _POST_COPY = (libvirt.VIR_DOMAIN_PAUSED_POSTCOPY, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED)
-_MAY_HAVE_LEFT = (*_POST_COPY, libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_UNKNOWN)
+_OPEN = {
+    libvirt.VIR_DOMAIN_PAUSED: (*_POST_COPY, libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_UNKNOWN),
+    libvirt.VIR_DOMAIN_SHUTOFF: (
+        libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED,
+        libvirt.VIR_DOMAIN_SHUTOFF_DAEMON,
+        libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN,
+    ),
+}
+"""By libvirt's state, its reasons for that after which a guest whose migration had begun may run at the destination."""
+
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*")
 _PAGE = 4096
+_IPV6, _LONGEST_NAME = 6, 253
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
     """What can be seen at one moment of a guest that migrates, or has.
 
+    :ivar state: libvirt's.
+    :ivar reason: libvirt's, for that state.
     :ivar leaving: its migration to another host is under way.
-    :ivar paused_for: libvirt's reason if it stands still, else None.
     """
 
-    power_state: PowerState
+    state: int
+    reason: int
     leaving: bool
-    paused_for: int | None
     stats: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def power_state(self) -> PowerState:
+        """The state as minova calls it."""
+        return POWER_STATES.get(self.state, PowerState.NOSTATE)
 
     @property
     def alive(self) -> bool:
@@ -39,12 +58,17 @@ class Sight:
     @property
     def in_post_copy(self) -> bool:
         """Whether it runs at the destination already."""
-        return self.paused_for in _POST_COPY
+        return self.state == libvirt.VIR_DOMAIN_PAUSED and self.reason in _POST_COPY
+
+    @property
+    def has_broken(self) -> bool:
+        """Whether its memory is on two hosts, and will not come together any more."""
+        return self.in_post_copy and self.reason == libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED
 
     @property
     def may_have_left(self) -> bool:
-        """Whether it stands still because libvirt does not know if it runs at the destination."""
-        return not self.leaving and self.paused_for in _MAY_HAVE_LEFT
+        """Whether, once its migration has begun and nobody is at it any more, it may run at the destination."""
+        return self.reason in _OPEN.get(self.state, ())
 
     @property
     def progress(self) -> MigrationProgress:
@@ -76,12 +100,8 @@ def look(uuid: str, connection: libvirt.virConnect) -> Sight | None:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
-    return Sight(
-        power_state=POWER_STATES.get(state, PowerState.NOSTATE),
-        leaving=stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION) == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT,
-        paused_for=reason if state == libvirt.VIR_DOMAIN_PAUSED else None,
-        stats=stats,
-    )
+    leaving = stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION) == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+    return Sight(state=state, reason=reason, leaving=leaving, stats=stats)
 
 
 def _stats(domain: libvirt.virDomain) -> dict[str, Any]:
@@ -105,12 +125,15 @@ def without_job(ask: Callable[[], object]) -> None:
 
 
 def in_uri(address: str) -> str:
-    """Return a host name or an IP address as it stands in a URI."""
-    try:
-        is_ipv6 = ipaddress.ip_address(address).version == 6
-    except ValueError:
-        is_ipv6 = False
-    return f"[{address}]" if is_ipv6 else address
+    """Return a host name or an IP address as it stands in a URI.
+
+    :raises ValueError: it is neither. Another host has said it, and in a URI it could say more.
+    """
+    with suppress(ValueError):
+        return f"[{address}]" if ipaddress.ip_address(address).version == _IPV6 else address
+    if len(address) > _LONGEST_NAME or not _HOST_NAME.fullmatch(address):
+        raise ValueError(f"{address!r} is neither a host name nor an IP address")
+    return address
 
 
 class Attempt:
@@ -160,4 +183,5 @@ class Attempt:
         finally:
             self._ended.set()
             if connection is not None:
-                connection.close()
+                with suppress(libvirt.libvirtError):
+                    connection.close()

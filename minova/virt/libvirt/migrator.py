@@ -77,10 +77,12 @@ class LiveMigrator:
         with self._lock:
             self._aborted.discard(uuid)
         attempt = None if sight.leaving else self._start(sight, instance, destination, options, data)
-        while self._watch(uuid, attempt, options, on_progress):
-            # It is only our connection that broke: it goes on.
-            attempt = None
-        self._conclude(uuid, destination, attempt)
+        try:
+            self._watch(uuid, attempt, options, on_progress)
+            self._conclude(uuid, destination, attempt)
+        except OperationRefused as error:
+            # What has begun is not known to have failed because libvirtd does not answer.
+            raise HostUnusable(host=self._host, reason=error.reason) from error
 
     def destination_of(self, uuid: str) -> str | None:
         """Return where a guest of this host is on its way to at this moment; None: nowhere."""
@@ -121,10 +123,17 @@ class LiveMigrator:
         self, sight: Sight, instance: Instance, destination: str, options: MigrationOptions, data: MigrateData
     ) -> Attempt:
         uuid = instance.uuid
+        if self._storage.destination(uuid) is not None and sight.may_have_left:
+            raise self._open()
         if not sight.alive:
             raise MigrationFailed(uuid=uuid, reason=f"the guest is {sight.power_state}")
-        address, scheme = in_uri(data.address or destination), self._conf.libvirt.live_migration_scheme
-        parameters: dict[str, Any] = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{address}"}
+        try:
+            address = in_uri(data.address or destination)
+        except ValueError as error:
+            reason = f"{destination} cannot take it: {error} (see [libvirt] live_migration_inbound_addr there)"
+            raise MigrationFailed(uuid=uuid, reason=reason) from None
+        scheme, parameters = self._conf.libvirt.live_migration_scheme, dict[str, Any]()
+        parameters[libvirt.VIR_MIGRATE_PARAM_URI] = f"tcp://{address}"
         if options.bandwidth_mib is not None:
             parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = options.bandwidth_mib
         downtime = options.max_downtime_ms or DOWNTIME_MS
@@ -144,28 +153,27 @@ class LiveMigrator:
 
     def _watch(
         self, uuid: str, attempt: Attempt | None, options: MigrationOptions, on_progress: ProgressCallback
-    ) -> bool:
-        """Watch a migration until it, or our part of it, has ended; return whether it goes on without us."""
+    ) -> None:
+        """Watch a migration until it has ended, whoever has begun it."""
         interval = self._conf.compute.live_migration_progress_interval / 2
-        progress, pause = MigrationProgress(), threading.Event()
+        progress, pause, ours = MigrationProgress(), threading.Event(), attempt
         while True:
             # If libvirtd is away, it is to be seen once it is back what has become of the migration.
             with suppress(OperationRefused):
                 sight = self._look(uuid)
-                if sight is None or (not sight.leaving and attempt is None):
-                    return False
-                progress = sight.progress if sight.leaving else progress
+                if ours is None and (sight is None or not sight.leaving or sight.has_broken):
+                    return
+                progress = sight.progress if sight is not None and sight.leaving else progress
+                if options.post_copy and not progress.post_copy and not progress.converges:
+                    self.force(uuid)
             on_progress(progress)
-            if options.post_copy and not progress.post_copy and not progress.converges:
-                self.force(uuid)
-            if attempt is None:
+            if ours is None:
                 pause.wait(interval)
-            elif attempt.wait(interval):
-                return attempt.broke_off and self._goes_on(uuid)
-
-    def _goes_on(self, uuid: str) -> bool:
-        sight = self._look(uuid)
-        return sight is not None and sight.leaving
+            elif ours.wait(interval):
+                if not ours.broke_off:
+                    return
+                # Perhaps it is only our connection that broke, and it goes on.
+                ours = None
 
     def _conclude(self, uuid: str, destination: str, attempt: Attempt | None) -> None:
         """Return if the guest has left, and raise what has happened if not."""
@@ -176,15 +184,21 @@ class LiveMigrator:
         if sight is None:
             self._let_go_of_files(uuid, destination, sure=attempt is not None and attempt.error is None)
             return
-        self._storage.forget_destination(uuid)
         if sight.may_have_left:
-            reason = "libvirtd was restarted, or the connection broke, just as the guest left"
-            raise HostUnusable(host=self._host, reason=reason)
+            raise self._open()
+        self._storage.forget_destination(uuid)
         if not sight.alive:
             raise MigrationFailed(uuid=uuid, reason=f"the guest is {sight.power_state}")
         if aborted or (attempt is not None and attempt.was_aborted):
             raise MigrationAborted(uuid=uuid)
         raise MigrationFailed(uuid=uuid, reason=attempt.reason if attempt is not None else "libvirt gave it up")
+
+    def _open(self) -> HostUnusable:
+        reason = (
+            "the migration broke off as the guest was leaving, and libvirt cannot tell whether it runs at the "
+            "destination (if it does not, and stands still here, unpause it)"
+        )
+        return HostUnusable(host=self._host, reason=reason)
 
     def _let_go_of_files(self, uuid: str, destination: str, *, sure: bool) -> None:
         """Leave the guest's files to the destination, or remove them if it has its own."""
