@@ -54,10 +54,11 @@ class App(CliffApp):
         sleep: Callable[[float], None] = time.sleep,
         stdout: TextIO | None = None,
         stderr: TextIO | None = None,
+        stdin: TextIO | None = None,
     ) -> None:
         """Make the program; neither ``init_backend`` nor ``configure`` is called before a command needs it."""
         # Deferred, so that --help may stand behind a noun or a whole command.
-        super().__init__(self.__doc__, None, Commands(), stdout=stdout, stderr=stderr, deferred_help=True)
+        super().__init__(self.__doc__, None, Commands(), stdin, stdout, stderr, deferred_help=True)
         self.command_manager.add_command("help", Help)
         self.init_backend = init_backend
         self._configure = configure

@@ -25,6 +25,7 @@ COMMANDS = {
     "image remove": "image:Remove",
     "image show": "image:Show",
     "instance boot": "instance:Boot",
+    "instance console": "attach:Console",
     "instance console-log": "console:ConsoleLog",
     "instance delete": "instance:Delete",
     "instance evacuate": "instance:Evacuate",

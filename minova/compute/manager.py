@@ -16,7 +16,16 @@ from minova.compute.rpcapi import HISTORY
 from minova.compute.work import WorkQueue
 from minova.context import RequestContext
 from minova.exception import DriverError
-from minova.objects import UUID, ConsoleOutput, GuestReport, Instance, MigrateData, MigrationOptions, Order
+from minova.objects import (
+    UUID,
+    ConsoleInput,
+    ConsoleOutput,
+    GuestReport,
+    Instance,
+    MigrateData,
+    MigrationOptions,
+    Order,
+)
 from minova.rpc.server import expose
 from minova.virt.driver import ComputeDriver
 
@@ -184,6 +193,11 @@ class ComputeManager:
     def get_console_output(self, ctxt: RequestContext, instance_uuid: UUID, offset: int) -> ConsoleOutput:
         """Return what a guest has written to its console since it came to this host. :raises DriverError:"""
         return self._driver.console_output(instance_uuid, offset)
+
+    @expose
+    def send_console_input(self, ctxt: RequestContext, instance_uuid: UUID, text: ConsoleInput) -> None:
+        """Write to a guest's console; an empty text only gets it ready. :raises DriverError:"""
+        self._driver.console_input(instance_uuid, text)
 
     def _do(self, order: Order, operation: Callable[[], None]) -> None:
         """Put an operation on its guest's queue; its outcome tells the power state of the guest, if it is here then."""

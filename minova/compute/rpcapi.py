@@ -51,8 +51,8 @@ HISTORY = History(
         ),
         Release(
             version="1.4",
-            summary="The hosts of a live migration describe to each other what they have; consoles can be read.",
-            methods=("check_can_live_migrate_destination", "get_console_output"),
+            summary="The hosts of a live migration describe to each other what they have; consoles can be used.",
+            methods=("check_can_live_migrate_destination", "get_console_output", "send_console_input"),
             arguments=(
                 ("check_can_live_migrate_source", "describe"),
                 ("pre_live_migration", "data"),
@@ -248,3 +248,10 @@ class ComputeAPI(RPCAPI):
             ctxt, Timeout.PING, host, "get_console_output", instance_uuid=instance_uuid, offset=offset
         )
         return output
+
+    def send_console_input(self, ctxt: RequestContext, host: str, instance_uuid: str, text: str) -> None:
+        """Call :meth:`minova.compute.manager.ComputeManager.send_console_input`.
+
+        :raises PeerTooOld: no peer below 1.4 can do it.
+        """
+        self._call(ctxt, Timeout.PING, host, "send_console_input", instance_uuid=instance_uuid, text=text)

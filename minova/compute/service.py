@@ -22,7 +22,7 @@ from minova.rpc.rollcall import RollCallAPI
 from minova.rpc.server import get_server
 from minova.rpc.versions import Pins
 from minova.service import RENEWALS_PER_LEASE, Service
-from minova.virt.driver import ComputeDriver, GuestWatcher, ImageKeeper
+from minova.virt.driver import Closable, ComputeDriver, GuestWatcher, ImageKeeper
 
 LOG = logging.getLogger(__name__)
 
@@ -78,9 +78,11 @@ class ComputeService(Service):
             self._unwatch = self._driver.watch_guests(self._report_change)
 
     def close(self) -> None:
-        """Listen to the hypervisor no more."""
+        """Listen to the hypervisor no more, and let go of it."""
         if self._unwatch is not None:
             self._unwatch()
+        if isinstance(self._driver, Closable):
+            self._driver.close()
 
     def is_ready(self) -> bool:
         """Return whether a conductor knows of the host: before that, nothing is worked on."""

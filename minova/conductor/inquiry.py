@@ -25,9 +25,8 @@ from minova.db import convert, models
 from minova.db.queries import COMPUTE, CONDUCTOR, instance_as_written
 from minova.db.readable import as_written
 from minova.db.session import Database, persistent
-from minova.exception import ActionUnknown, DatabaseError, MinovaError, NoGuest
+from minova.exception import ActionUnknown, DatabaseError, MinovaError
 from minova.objects import (
-    ConsoleOutput,
     ExplainedAction,
     Explanation,
     Fault,
@@ -71,25 +70,6 @@ class Inquiry:
             if _stage(case.known) == _stage(asked):
                 break
         return complete(case)
-
-    def console_output(self, ctxt: RequestContext, reference: str, offset: int) -> ConsoleOutput:
-        """Return what an instance has written to its console, from its host; ``offset`` is as the driver has it.
-
-        :raises NoGuest: no host has it.
-        :raises DriverError: its host cannot tell.
-        :raises PeerSilent: its host does not answer.
-        :raises PeerTooOld: its host, or another, is of an older release.
-        """
-        uuid, host = self._place(reference)
-        if host is None:
-            raise NoGuest(instance=reference)
-        return replace(self._compute.get_console_output(ctxt, host, uuid, offset), host=host)
-
-    @persistent
-    def _place(self, reference: str) -> tuple[str, str | None]:
-        with self._database.read() as session:
-            row = instance_as_written(session, reference)
-            return row.uuid, row.host
 
     def _ask(self, ctxt: RequestContext, uuid: str, hosts: Sequence[str]) -> Answers:
         """Ask hosts, all at once: however many do not answer, it takes no longer than if one does not."""

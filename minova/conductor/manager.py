@@ -5,6 +5,7 @@ import oslo_messaging
 
 from minova import objects
 from minova.conductor.administration import Administration
+from minova.conductor.consoles import Consoles
 from minova.conductor.engine import Engine
 from minova.conductor.images import Images
 from minova.conductor.inquiry import Inquiry
@@ -36,6 +37,7 @@ class ConductorManager:
         leases: Leases,
         inquiry: Inquiry,
         images: Images,
+        consoles: Consoles,
     ) -> None:
         self._engine = engine
         self._queries = queries
@@ -45,6 +47,7 @@ class ConductorManager:
         self._leases = leases
         self._inquiry = inquiry
         self._images = images
+        self._consoles = consoles
 
     # Operations. They raise InstanceNotFound, AmbiguousName, InvalidState, InstanceBusy and what their task refuses.
 
@@ -199,7 +202,12 @@ class ConductorManager:
     @expose
     def get_console_output(self, ctxt: RequestContext, instance: str, offset: int) -> objects.ConsoleOutput:
         """Return what an instance has written to its console. :raises NoGuest: :raises PeerError:"""
-        return self._inquiry.console_output(ctxt, instance, offset)
+        return self._consoles.output(ctxt, instance, offset)
+
+    @expose
+    def send_console_input(self, ctxt: RequestContext, instance: str, text: objects.ConsoleInput) -> None:
+        """Write to an instance's console; an empty text only gets it ready. :raises NoGuest: :raises PeerError:"""
+        self._consoles.send(ctxt, instance, text)
 
     @expose
     def get_action(self, ctxt: RequestContext, action: str) -> Action:

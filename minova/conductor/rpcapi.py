@@ -86,9 +86,16 @@ HISTORY = History(
         ),
         Release(
             version=_KNOWS_IMAGES,
-            summary="Instances are made from images, with a network and user data, and their consoles can be read. "
+            summary="Instances are made from images, with a network and user data, and their consoles can be used. "
             "Live migrations take more options than a limit to their bandwidth.",
-            methods=("add_image", "get_image", "list_images", "remove_image", "get_console_output"),
+            methods=(
+                "add_image",
+                "get_image",
+                "list_images",
+                "remove_image",
+                "get_console_output",
+                "send_console_input",
+            ),
         ),
     )
 )
@@ -190,6 +197,10 @@ class ConductorAPI(RPCAPI):
             ctxt, Timeout.QUICK, None, "get_console_output", instance=instance, offset=offset
         )
         return output
+
+    def send_console_input(self, ctxt: RequestContext, instance: str, text: str) -> None:
+        """Call :meth:`minova.conductor.manager.ConductorManager.send_console_input`."""
+        self._call(ctxt, Timeout.QUICK, None, "send_console_input", instance=instance, text=text)
 
     def add_image(self, ctxt: RequestContext, image: Image) -> Image:
         """Call :meth:`minova.conductor.manager.ConductorManager.add_image`."""

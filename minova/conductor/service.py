@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from minova.compute.rpcapi import ComputeAPI
 from minova.conductor import notices
 from minova.conductor.administration import Administration
+from minova.conductor.consoles import Consoles
 from minova.conductor.engine import Engine
 from minova.conductor.images import Images
 from minova.conductor.inquiry import Inquiry
@@ -73,6 +74,7 @@ class ConductorService(Service):
             self.leases,
             Inquiry(conf, database, services, self.engine.machine),
             Images(database),
+            Consoles(database, services.compute),
         )
         roll, tasks = RollCallAPI(conf, transport), self.engine.activities
         control = ControlEndpoint(CONDUCTOR, self._host, HISTORY.version, self._pins, tasks, roll, master.workers)

@@ -2,7 +2,7 @@
 
 from minova.objects.action import Action, ActionEvent, Hop, Order, Outcome, Result
 from minova.objects.base import UUID, WireObject, utcnow
-from minova.objects.console import ConsoleOutput
+from minova.objects.console import INPUT_LENGTH, ConsoleInput, ConsoleOutput
 from minova.objects.control import Activity, Pin, Pong, Presence, ServiceVersions, Task
 from minova.objects.explanation import ExplainedAction, Explanation, HostWord
 from minova.objects.host import (
@@ -55,12 +55,14 @@ WIRE_TYPES: tuple[type[WireObject], ...] = (
 """Every class that may travel."""
 
 __all__ = [
+    "INPUT_LENGTH",
     "UUID",
     "WIRE_TYPES",
     "Action",
     "ActionEvent",
     "Activity",
     "BootRequest",
+    "ConsoleInput",
     "ConsoleOutput",
     "ExplainedAction",
     "Explanation",

@@ -1,7 +1,15 @@
-"""What guests write to their serial consoles."""
+"""What guests write to their serial consoles, and what is written to them."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+import msgspec
+
+INPUT_LENGTH = 1024
+"""So many characters are written to a console at once at most; in UTF-8 that is 4 KiB."""
+
+ConsoleInput = Annotated[str, msgspec.Meta(max_length=INPUT_LENGTH)]
+"""What is written to a console. It may hold passwords, so it gets into no log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

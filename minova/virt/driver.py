@@ -1,8 +1,9 @@
 """What every virt driver can do.
 
-All methods are idempotent: asked again for what is already so, they succeed. All may be called from several threads,
-though never two at once for the same guest, but for the three that reach into a live migration that is under way
-(:meth:`~ComputeDriver.live_migration_abort`, :meth:`~ComputeDriver.live_migration_force_complete`) or only read
+All methods are idempotent, but for :meth:`~ComputeDriver.console_input`: asked again for what is already so, they
+succeed. All may be called from several threads, though never two at once for the same guest, but for those that reach
+into a live migration that is under way (:meth:`~ComputeDriver.live_migration_abort`,
+:meth:`~ComputeDriver.live_migration_force_complete`), are about its console, or only read
 (:meth:`~ComputeDriver.get_guest`, :meth:`~ComputeDriver.list_guests`). At the source of a live migration, nothing is
 left open in the options but the bandwidth, which is the driver's to choose then. They raise
 :class:`~minova.exception.DriverError` for what the hypervisor cannot do.
@@ -159,6 +160,15 @@ class ComputeDriver(Protocol):
         """
         ...
 
+    def console_input(self, uuid: str, text: str) -> None:
+        """Write to the guest's serial console. Whoever else writes there, does so too.
+
+        :param text: empty: find out whether it can be written to, and get ready for that.
+        :raises GuestNotFound:
+        :raises OperationRefused: it cannot.
+        """
+        ...
+
     def finish_migration(self, instance: Instance, *, power_on: bool) -> None:
         """Take over a guest whose disks have arrived, and start it if told so. :raises GuestNotFound:"""
         ...
@@ -170,6 +180,15 @@ class GuestWatcher(Protocol):
 
     def watch_guests(self, on_change: Callable[[], object]) -> Callable[[], None]:
         """Call ``on_change`` soon after any guest has changed; return what ends that."""
+        ...
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """What a driver offers besides, if it holds something open."""
+
+    def close(self) -> None:
+        """Let go of it; called once nothing more is asked of the driver."""
         ...
 
 

@@ -156,6 +156,7 @@ def test_soft_reboot_needs_a_guest_that_runs(source: ComputeDriver, instance: In
         lambda driver, instance: driver.finish_migration(instance, power_on=True),
         lambda driver, instance: driver.finish_migration(instance, power_on=False),
         lambda driver, _: driver.console_output(UUID, 0),
+        lambda driver, _: driver.console_input(UUID, "x"),
     ],
 )
 def test_a_guest_that_is_not_there(

@@ -198,6 +198,13 @@ class FakeDriver:
         self._files.require(uuid)
         return ConsoleOutput(text="", next_offset=0)
 
+    def console_input(self, uuid: str, text: str) -> None:
+        """Refuse it: nobody would read it. :raises GuestNotFound: :raises OperationRefused:"""
+        operation = "console_input"
+        self._failures.raise_if_told(operation)
+        self._files.require(uuid)
+        raise OperationRefused(host=self._host, operation=operation, reason="its guests have no console")
+
     def _capacity(self) -> HostCapacity:
         fake, ratios = self._conf.fake, self._conf.compute
         return HostCapacity(

@@ -13,6 +13,7 @@ from minova.virt.driver import ComputeDriver, ProgressCallback
 from minova.virt.libvirt.builder import Builder
 from minova.virt.libvirt.connection import Connection
 from minova.virt.libvirt.console import read_console
+from minova.virt.libvirt.console_input import OpenConsoles
 from minova.virt.libvirt.events import GuestWatch
 from minova.virt.libvirt.guests import Guests
 from minova.virt.libvirt.host import HostFacts
@@ -42,6 +43,7 @@ class LibvirtDriver:
         self._storage = Storage(conf, host)
         self._facts = HostFacts(conf, self._connection)
         self._guests = Guests(self._connection, self._storage, host)
+        self._open_consoles = OpenConsoles(self._connection)
         self._images = images
         self._room = Room(host, self._facts, self._guests)
         self._builder = Builder(conf, host, self._storage, self._facts, images)
@@ -190,6 +192,17 @@ class LibvirtDriver:
             return read_console(log, offset)
         except OSError as error:
             raise self._connection.refusal("console_output", f"{log}: {error.strerror}") from error
+
+    def console_input(self, uuid: str, text: str) -> None:
+        """Write to the guest's console by libvirt, for as long as it runs; a paused one would not read it."""
+        state = self._guests.require(uuid).power_state
+        if state is not PowerState.RUNNING:
+            raise self._connection.refusal("console_input", f"the guest is {state}")
+        self._open_consoles.send(uuid, text)
+
+    def close(self) -> None:
+        """Let go of the consoles."""
+        self._open_consoles.close()
 
     def manage_image_cache(self) -> None:
         """Remove the images that no guest of any host has used for long."""

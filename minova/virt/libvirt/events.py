@@ -22,7 +22,7 @@ _WAKE_MILLISECONDS = 500
 _DEFINITIONS = (libvirt.VIR_DOMAIN_EVENT_DEFINED, libvirt.VIR_DOMAIN_EVENT_UNDEFINED)
 
 
-class _Loop:
+class Loop:
     """libvirt's event loop, of which a process has one; it runs for as long as anybody listens."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class _Loop:
             libvirt.virEventRunDefaultImpl()
 
 
-_LOOP = _Loop()
+LOOP = Loop()
 
 
 class GuestWatch:
@@ -69,7 +69,7 @@ class GuestWatch:
         self._on_change = on_change
         self._news = threading.Event()
         self._stopping = False
-        _LOOP.enter()
+        LOOP.enter()
         self._thread = threading.Thread(target=self._run, name="guest-watch", daemon=True)
         self._thread.start()
 
@@ -79,7 +79,7 @@ class GuestWatch:
         self._news.set()
         # It may be waiting for a libvirtd that hangs, and nobody has to wait for that.
         self._thread.join(_STOP_SECONDS)
-        _LOOP.leave()
+        LOOP.leave()
 
     def _run(self) -> None:
         while not self._stopping:

@@ -318,12 +318,13 @@ class Manage:
     slept: list[float] = field(default_factory=list)
     stdout: Callable[[], Any] = io.StringIO
     stderr: Callable[[], Any] = io.StringIO
+    stdin: Any = None
     log_file: str | None = None
     conf: cfg.ConfigOpts = field(default_factory=cfg.ConfigOpts)
 
     def __call__(self, *argv: str) -> Ended:
         stdout, stderr = self.stdout(), self.stderr()
-        app = App(lambda: None, self._configure, self._connect, self.slept.append, stdout, stderr)
+        app = App(lambda: None, self._configure, self._connect, self.slept.append, stdout, stderr, self.stdin)
         status = app.run(list(argv))
         return Ended(status, stdout.getvalue(), stderr.getvalue())
 

@@ -14,7 +14,7 @@ from minova.exception import (
 from minova.objects import Guest
 from minova.virt.driver import ComputeDriver
 from minova.virt.fake import FakeDriver
-from minova.virt.fake.failures import OPERATIONS
+from minova.virt.fake.failures import OPERATIONS, REASON
 from tests.contract.rig import (
     DATA,
     INSTANCE,
@@ -29,6 +29,16 @@ from tests.contract.rig import (
     state,
 )
 from tests.unit.virt.rig import FakeRig, Killed
+
+
+def write_to_console(driver: ComputeDriver) -> None:
+    """Be refused, as always; only another reason for that than the usual one is an error."""
+    try:
+        driver.console_input(UUID, "")
+    except OperationRefused as refusal:
+        if refusal.reason == REASON:
+            raise
+
 
 CALLS: dict[str, Callable[[ComputeDriver], object]] = {
     "capacity": lambda driver: driver.capacity(),
@@ -56,6 +66,7 @@ CALLS: dict[str, Callable[[ComputeDriver], object]] = {
     "migrate_disk_and_power_off": lambda driver: driver.migrate_disk_and_power_off(INSTANCE, "destination"),
     "finish_migration": lambda driver: driver.finish_migration(INSTANCE, power_on=True),
     "console_output": lambda driver: driver.console_output(UUID, 0),
+    "console_input": write_to_console,
 }
 
 TAKE_TIME = set(CALLS) - {
@@ -64,6 +75,7 @@ TAKE_TIME = set(CALLS) - {
     "get_guest",
     "check_can_live_migrate_source",
     "check_can_live_migrate_destination",
+    "console_input",
     "console_output",
     "live_migration",
     "live_migration_abort",
