@@ -1,19 +1,20 @@
 """Writing to guests' serial consoles."""
 
 import threading
-from collections.abc import Callable
+import time
 from contextlib import suppress
+from weakref import WeakMethod
 
 import libvirt
 
 from minova.virt.libvirt.connection import Connection
 from minova.virt.libvirt.events import LOOP
 
-_IDLE_MILLISECONDS = 10_000
+_IDLE_SECONDS = 10.0
+_LOOK_MILLISECONDS = 100
 _PIECE_BYTES = 64 * 1024
-_ENDED = libvirt.VIR_STREAM_EVENT_ERROR | libvirt.VIR_STREAM_EVENT_HANGUP
 
-_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT = 1, 2
+_PROBE_SECONDS, _PROBES = 1, 2
 """libvirtd hears nothing more, not even that a console shall be closed, while a guest does not read what there is.
 
 Its own probes, every 5 s, would let that go on for half a minute.
@@ -29,21 +30,18 @@ class OpenConsoles:
     else can open it before it is idle.
     """
 
-    def __init__(self, connection: Connection, idle_milliseconds: int = _IDLE_MILLISECONDS) -> None:
+    def __init__(self, connection: Connection, idle_seconds: float = _IDLE_SECONDS) -> None:
         """Open nothing yet. ``connection`` makes the errors, and tells where libvirtd is."""
         self._connection = connection
-        self._idle_milliseconds = idle_milliseconds
+        self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
-        self._listening = False
+        self._timer: int | None = None
 
     def send(self, uuid: str, text: str) -> None:
         """Write to a guest's console, or only open it. :raises OperationRefused: that cannot be done."""
         with self._lock:
-            if not self._listening:
-                # Only connections that are made after that have events.
-                LOOP.enter()
-                self._listening = True
+            self._listen()
             try:
                 self._send(uuid, text.encode())
             except libvirt.libvirtError as error:
@@ -54,10 +52,18 @@ class OpenConsoles:
         with self._lock:
             for uuid in list(self._lines):
                 self._close(uuid)
-            was_listening, self._listening = self._listening, False
-        if was_listening:
-            # Not under the lock, for which the loop may wait.
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            libvirt.virEventRemoveTimeout(timer)
             LOOP.leave()
+
+    def _listen(self) -> None:
+        """Have the event loop run: what comes by a connection that was made before that, it does not see."""
+        if self._timer is None:
+            LOOP.enter()
+            # libvirt never lets go of what it has to call, be it a method of this object or a callback of a stream's.
+            look = WeakMethod(self._look)
+            self._timer = libvirt.virEventAddTimeout(_LOOK_MILLISECONDS, lambda *_: (it := look()) and it(), None)
 
     def _send(self, uuid: str, data: bytes) -> None:
         line = self._lines.get(uuid)
@@ -68,38 +74,41 @@ class OpenConsoles:
                 # As after a restart of libvirtd.
                 self._close(uuid)
             else:
+                line.idle_at = time.monotonic() + self._idle_seconds
                 return
-        self._lines[uuid] = line = _Line(self._connection.uri, uuid, self._idle_milliseconds, self._over)
+        self._lines[uuid] = line = _Line(self._connection.uri, uuid, time.monotonic() + self._idle_seconds)
         line.send(data)
 
-    def _over(self, line: "_Line") -> None:
-        """Close a console that is idle, or whose guest is gone."""
-        with self._lock:
-            if self._lines.get(line.uuid) is line:
-                self._close(line.uuid)
+    def _look(self) -> None:
+        """Close the consoles that are idle, or whose guests are gone: called by the event loop again and again."""
+        # It must not wait for one who writes: by the loop he learns that nobody reads.
+        if self._lock.acquire(blocking=False):
+            try:
+                for uuid, line in list(self._lines.items()):
+                    if line.has_ended() or time.monotonic() >= line.idle_at:
+                        self._close(uuid)
+            finally:
+                self._lock.release()
 
     def _close(self, uuid: str) -> None:
         self._lines.pop(uuid).close()
 
 
 class _Line:
-    """One console that is open, by a connection of its own: a guest that does not read holds up nothing else."""
+    """One console that is open, by a connection of its own: others work on if its guest does not read.
 
-    def __init__(self, uri: str, uuid: str, idle_milliseconds: int, over: Callable[["_Line"], None]) -> None:
-        """Open it; ``over`` is called, by the event loop, once that makes no more sense."""
-        self.uuid = uuid
-        self._idle_milliseconds = idle_milliseconds
-        self._over = over
+    :ivar idle_at: when it is to be closed.
+    """
+
+    def __init__(self, uri: str, uuid: str, idle_at: float) -> None:
+        self.idle_at = idle_at
         self._connection = libvirt.open(uri)
-        self._connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
+        self._connection.setKeepAlive(_PROBE_SECONDS, _PROBES)
         self._stream = self._connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
         self._connection.lookupByUUIDString(uuid).openConsole(None, self._stream, 0)
-        self._stream.eventAddCallback(libvirt.VIR_STREAM_EVENT_READABLE | _ENDED, self._hear, None)
-        self._timer = libvirt.virEventAddTimeout(idle_milliseconds, lambda *_: over(self), None)
 
     def send(self, data: bytes) -> None:
-        """Write, and be in use again. :raises libvirtError:"""
-        libvirt.virEventUpdateTimeout(self._timer, self._idle_milliseconds)
+        """Write. :raises libvirtError:"""
         if not self._connection.isAlive():
             raise libvirt.libvirtError("libvirtd has gone away")
         while data:
@@ -108,26 +117,22 @@ class _Line:
                 raise libvirt.libvirtError("the guest does not read what was sent before")
             data = data[sent:]
 
+    def has_ended(self) -> bool:
+        """Take what the guest has written, for it would wait for that; it is in its log. Return whether it is gone."""
+        try:
+            while isinstance(piece := self._stream.recv(_PIECE_BYTES), bytes):
+                if not piece:
+                    return True
+        except libvirt.libvirtError:
+            return True
+        return False
+
     def close(self) -> None:
         """Close it, if it is not closed yet."""
-        libvirt.virEventRemoveTimeout(self._timer)
-        with suppress(libvirt.libvirtError):
-            self._stream.eventRemoveCallback()
         with suppress(libvirt.libvirtError):
             self._stream.abort()
         with suppress(libvirt.libvirtError):
             self._connection.close()
-
-    def _hear(self, stream: libvirt.virStream, events: int, _opaque: object) -> None:
-        # What the guest writes is in its log too; if nobody took it here, the guest would wait for that.
-        try:
-            while isinstance(piece := stream.recv(_PIECE_BYTES), bytes) and piece:
-                pass
-            ended = events & _ENDED or piece == b""
-        except libvirt.libvirtError:
-            ended = True
-        if ended:
-            self._over(self)
 
 
 def _reason(error: libvirt.libvirtError) -> str:

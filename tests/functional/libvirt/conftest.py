@@ -1,6 +1,6 @@
 """Two real hosts of libvirt, between which guests can move; all guests go after each test."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +8,10 @@ from filelock import FileLock
 
 from minova.objects import Instance
 from minova.virt.driver import ComputeDriver
+from tests.fixtures.services.services import Services
 from tests.fixtures.virt.hosts import TwoHosts, build_guest, require_libvirt
 from tests.fixtures.virt.rig import LibvirtRig
+from tests.fixtures.virt.site import CONFIGURATION, VirtSite
 
 _SECONDS = 240
 
@@ -75,3 +77,30 @@ def source(rig: LibvirtRig) -> ComputeDriver:
 @pytest.fixture
 def destination(rig: LibvirtRig) -> ComputeDriver:
     return rig.driver("destination")
+
+
+@pytest.fixture
+def make_site(
+    two_hosts: TwoHosts, guest_files: Path, services: Services, tmp_path: Path
+) -> Iterator[Callable[..., VirtSite]]:
+    """Make a site on the two hosts; check the invariants and stop it at the end."""
+    sites: list[VirtSite] = []
+
+    def make(*, shared: bool = True) -> VirtSite:
+        connection = services.database("postgresql").connection()
+        sites.append(VirtSite(tmp_path, services.rabbitmq.transport_url(), connection, CONFIGURATION))
+        sites[-1].start(two_hosts, guest_files, shared=shared)
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        try:
+            site.check_invariants()
+        finally:
+            site.stop()
+
+
+@pytest.fixture
+def site(make_site: Callable[..., VirtSite]) -> VirtSite:
+    """A conductor and two computes, whose hosts share their storage."""
+    return make_site()

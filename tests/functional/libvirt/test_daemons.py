@@ -2,15 +2,12 @@
 
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from minova.states import ActionStatus, MigrationStatus
-from tests.fixtures.services.services import Services
-from tests.fixtures.virt.hosts import TwoHosts
-from tests.fixtures.virt.site import CONFIGURATION, HOST1, HOST2, Tick, VirtSite
+from tests.fixtures.virt.site import HOST1, HOST2, Tick, VirtSite
 
 SLOW = ("--bandwidth", "4")
 """So many MiB/s are less than a busy guest changes."""
@@ -19,33 +16,6 @@ SLOW = ("--bandwidth", "4")
 @pytest.fixture(autouse=True)
 def no_unexpected_error() -> None:
     """Accept errors in the log of the tests' own process: libvirtd is killed under some of them."""
-
-
-@pytest.fixture
-def make_site(
-    two_hosts: TwoHosts, guest_files: Path, services: Services, tmp_path: Path
-) -> Iterator[Callable[..., VirtSite]]:
-    """Make a site on the two hosts; check the invariants and stop it at the end."""
-    sites: list[VirtSite] = []
-
-    def make(*, shared: bool = True) -> VirtSite:
-        connection = services.database("postgresql").connection()
-        sites.append(VirtSite(tmp_path, services.rabbitmq.transport_url(), connection, CONFIGURATION))
-        sites[-1].start(two_hosts, guest_files, shared=shared)
-        return sites[-1]
-
-    yield make
-    for site in sites:
-        try:
-            site.check_invariants()
-        finally:
-            site.stop()
-
-
-@pytest.fixture
-def site(make_site: Callable[..., VirtSite]) -> VirtSite:
-    """A conductor and two computes, whose hosts share their storage."""
-    return make_site()
 
 
 def assert_it_never_stopped(site: VirtSite, uuid: str, before: Sequence[Tick]) -> None:
