@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from minova.exception import OperationRefused
 from tests.fixtures.services.database import PASSWORD
 from tests.fixtures.site import BIN, Site
 
@@ -52,6 +53,20 @@ def test_debug_logs_hold_no_user_data_and_no_secret_of_an_image(make_site: Calla
     assert "INSERT INTO images" in told
     for secret in (WRONG, base64.b64encode(data.read_bytes()).decode()[:24]):
         assert secret not in told
+
+
+def test_debug_logs_do_not_hold_what_is_written_to_consoles(make_site: Callable[..., Site]) -> None:
+    site = make_site("[DEFAULT]\ndebug = true\n[database]\nconnection_debug = 50\n")
+    site.add_conductor()
+    site.add_compute("host1")
+    site.wait_until_up()
+    site.manage("instance", "boot", "vm")
+    with site.connect() as connection, pytest.raises(OperationRefused, match="its guests have no console") as caught:
+        connection.conductor.send_console_input(connection.ctxt, "vm", WRONG)
+    assert WRONG not in repr(caught.value)
+    told = logged(site)
+    assert told.count("send_console_input") >= 2
+    assert WRONG not in told
 
 
 def run(binary: str, config: Path) -> subprocess.CompletedProcess[str]:
