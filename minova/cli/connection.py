@@ -153,8 +153,14 @@ def _remote(conf: "cfg.ConfigOpts") -> Iterator[Connection]:
             roll_call=lambda: listen(transport),
             ctxt=ctxt,
         )
-    finally:
+    except KeyboardInterrupt:
+        # In the midst of reading from the broker a piece of what that says was lost: its answer to a farewell would not
+        # be understood, and be waited for for ever. It sees that the process is gone.
+        raise
+    except BaseException:
         transport.cleanup()
+        raise
+    transport.cleanup()
 
 
 def _context() -> "RequestContext":

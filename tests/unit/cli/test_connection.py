@@ -182,6 +182,12 @@ def test_broker_is_left_after_an_error(loopback: Loopback, closed: list[str], sa
     assert closed == ["closed"]
 
 
+def test_broker_is_not_taken_leave_of_after_ctrl_c(loopback: Loopback, closed: list[str], said: list[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), connect(loopback.conf, said.append):
+        raise KeyboardInterrupt
+    assert closed == []
+
+
 def test_embedded_cluster_logs_beside_its_state(fake: cfg.ConfigOpts) -> None:
     assert log_folder(fake) == Path(fake.state_path)
     assert Path(fake.state_path).is_dir()
