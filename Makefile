@@ -1,5 +1,5 @@
 # make demo    run the main job: nothing is left behind but .venv
-# make cluster run real daemons with a private RabbitMQ and PostgreSQL; DATABASE=sqlite, PORT=N
+# make cluster run real daemons with a private RabbitMQ and PostgreSQL; DATABASE=sqlite, PORT=N, DRIVER=libvirt (as root)
 # make test    linters, type checker and all tests
 # make lint    linters and type checker
 # make clean   remove what the others made
@@ -21,9 +21,11 @@ help:
 demo: $(VENV)/.installed
 	@PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME=$(CURDIR)/$(VENV)/cache $(BIN)/minova-manage demo
 
-cluster: $(VENV)/.installed-cluster
-	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tools.cluster --folder $(VENV)/cluster \
-	    $(if $(DATABASE),--database $(DATABASE)) $(if $(PORT),--port $(PORT))
+# Real guests have a cluster of their own: one database knows nothing of the other's.
+LIBVIRT := $(if $(filter libvirt,$(DRIVER)),-libvirt)
+cluster: $(VENV)/.installed-cluster$(LIBVIRT)
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tools.cluster --folder $(VENV)/cluster$(LIBVIRT) \
+	    $(if $(DATABASE),--database $(DATABASE)) $(if $(PORT),--port $(PORT)) $(if $(DRIVER),--driver $(DRIVER))
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
@@ -54,6 +56,14 @@ $(VENV)/.installed: $(BIN)/python $(PACKAGING)
 $(VENV)/.installed-cluster: $(VENV)/.installed
 	@echo "installing what runs a cluster into $(VENV)"
 	@$(PIP) install --quiet --quiet --editable '.[cluster]'
+	@rm -rf minova.egg-info
+	@touch $@
+
+$(VENV)/.installed-cluster-libvirt: $(VENV)/.installed-cluster
+	@pkg-config --exists libvirt 2>/dev/null && command -v cc >/dev/null \
+	    || { echo "libvirt-python cannot be built: sudo apt-get install libvirt-dev pkg-config gcc python3-dev" >&2; exit 1; }
+	@echo "installing what talks to libvirt into $(VENV)"
+	@$(PIP) install --quiet --quiet --editable '.[libvirt]'
 	@rm -rf minova.egg-info
 	@touch $@
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -16,13 +17,18 @@ import psutil
 import pytest
 
 from tests.fixtures.lab import wait_until
+from tests.fixtures.virt.hosts import require_libvirt
 from tools.cluster import processes
+from tools.cluster.guests import LibvirtGuests, has_kvm
 from tools.cluster.services import PostgreSQL, RabbitMQ
 
 ROOT = Path(__file__).parents[2]
 
 PATIENCE = 90.0
 """Seconds after which a broker, a database and three daemons will not come up, or go down, any more."""
+
+LOST = 10
+"""So much that a guest has counted may not be on its disk yet when its power is taken."""
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -63,9 +69,23 @@ class Run:
 
     def manage(self, *words: str) -> str:
         """Run minova-manage as it was told how."""
-        program, _option, conf = next(line.split()[:3] for line in self.said.splitlines() if "minova-manage" in line)
-        command = [program, "--config-file", conf, *words]
+        told = next(line for line in self.said.splitlines() if "minova-manage" in line).split()
+        command = [*told[: told.index("--config-file") + 2], *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
+
+    def told_commands(self) -> list[list[str]]:
+        """Return the commands that it has told, without what is the same for all."""
+        return [line.split(".conf ", 1)[1].split() for line in self.said.splitlines() if "minova-manage" in line]
+
+    def counted(self) -> int:
+        """Return how far the real guest has counted on its disk, once it counts on."""
+        seen = self._last_count()
+        wait_until(lambda: self._last_count() > seen, "a guest that counts", PATIENCE)
+        return self._last_count()
+
+    def _last_count(self) -> int:
+        counts = re.findall(r"disk=(\d+)\r?\n", self.manage("instance", "console-log", "web"))
+        return int(counts[-1]) if counts else 0
 
     def daemons(self, program: str) -> dict[int, psutil.Process]:
         """Return the masters of daemons, by their processes' numbers: what is started, and started again."""
@@ -160,6 +180,77 @@ def test_daemon_that_is_killed_is_started_again(cluster: Cluster) -> None:
     run.process.send_signal(signal.SIGTERM)
     assert run.end() == 0
     assert run.members() == []
+
+
+def test_cluster_runs_real_guests_and_keeps_their_disks(cluster: Cluster) -> None:
+    require_libvirt()
+    run = cluster("--database=sqlite", "--driver=libvirt")
+    run.wait_until_up()
+    boot, _follow, move, back, _services = run.told_commands()
+    run.manage(*boot)
+    for command, host in ((move, "host2"), (back, "host1")):
+        run.manage(*command)
+        assert run.manage("instance", "list", "-f", "value", "-c", "host").split() == [host]
+    folder, before = run.folder / "sqlite" / "hosts", run.counted()
+    assert {process.name() for process in mounted(folder)} >= {"libvirtd", "qemu-system-x86_64"}
+    run.process.send_signal(signal.SIGINT)
+    assert run.end() == 0
+    assert run.members() == mounted(folder) == []
+
+    again = cluster("--database=sqlite", "--driver=libvirt")
+    again.wait_until_up()
+    listed = ("instance", "list", "-f", "value", "-c", "state")
+    wait_until(lambda: again.manage(*listed).split() == ["stopped"], "that the power was off", PATIENCE)
+    assert again.manage("image", "list", "-f", "value", "-c", "name").split() == ["tiny"]
+    again.manage("instance", "start", "web")
+    assert again.counted() > before - LOST, "it has another disk"
+    again.process.send_signal(signal.SIGTERM)
+    assert again.end() == 0
+    assert again.members() == mounted(folder) == []
+
+
+def mounted(folder: Path) -> list[psutil.Process]:
+    """Return the processes that see something mounted in a folder."""
+    return [process for process in psutil.process_iter() if str(folder) in mounts_of(process.pid)]
+
+
+def mounts_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/mounts").read_text()
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("driver", ["xen", ""])
+def test_driver_that_there_is_not_is_refused(folder: Path, driver: str) -> None:
+    run = Run(folder, 45670, f"--driver={driver}")
+    assert run.end() == 2
+    assert f"invalid choice: '{driver}' (choose from 'fake', 'libvirt')" in run.said.splitlines()[-1]
+    assert "Traceback" not in run.said
+
+
+def test_real_guests_without_root_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(processes.ClusterError, match=r"need root: sudo make cluster DRIVER=libvirt$"):
+        LibvirtGuests(folder, folder, print)
+
+
+def test_packages_that_real_guests_need_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda program, **_: None if program.startswith(("qemu", "virsh")) else program)
+    with pytest.raises(processes.ClusterError, match=r"apt-get install libvirt-clients qemu-system-x86 qemu-utils$"):
+        LibvirtGuests(folder, folder, print)
+
+
+@pytest.mark.parametrize(
+    ("flags", "device", "expected"),
+    [("fpu vmx", True, True), ("fpu svm", True, True), ("fpu vmx", False, False), ("fpu hypervisor", True, False)],
+)
+def test_kvm_takes_both_hardware_and_its_device(tmp_path: Path, flags: str, device: bool, expected: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    if device:
+        (tmp_path / "kvm").touch()
+    assert has_kvm(tmp_path, tmp_path / "kvm") is expected
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 3", 3), ("exit 0", 0)])

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
+from tools.cluster.guests import FakeGuests, Guests, LibvirtGuests
 from tools.cluster.processes import ClusterError, end_all, environment, require_free, stop, wait_until
 from tools.cluster.services import PostgreSQL, RabbitMQ
 
@@ -21,6 +22,7 @@ PORT, PORTS = 45670, 4
 STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, a service manager, and a terminal that is closed."""
 DATABASES = ("postgresql", "sqlite")
+DRIVERS = ("fake", "libvirt")
 
 
 class Stopped(BaseException):
@@ -30,7 +32,7 @@ class Stopped(BaseException):
 class Cluster:
     """Everything that runs, in one folder."""
 
-    def __init__(self, folder: Path, port: int, database: str) -> None:
+    def __init__(self, folder: Path, port: int, database: str, driver: str) -> None:
         """Prepare a cluster. :raises ClusterError: a package is not installed."""
         self.folder = folder
         self.conf = folder / "minova.conf"
@@ -39,6 +41,7 @@ class Cluster:
         self._state = folder / database
         for path in (self.logs, self._state):
             path.mkdir(mode=0o700, exist_ok=True)
+        self._guests: Guests = LibvirtGuests(folder, self._state, say) if driver == "libvirt" else FakeGuests()
         secret = self._secret()
         self._broker = RabbitMQ(folder, port, secret)
         self._database = PostgreSQL(folder, port + 3, secret) if database == "postgresql" else None
@@ -56,9 +59,13 @@ class Cluster:
                 say(f"starting {type(service).__name__}")
                 stack.callback(stop, service.start(self.logs))
             self._manage("db", "sync")
+            # Before it is started: that may be interrupted.
+            stack.callback(self._guests.stop)
+            self._guests.start()
             daemons = self._start_daemons()
             stack.callback(stop, daemons)
             wait_until(self._is_up, "a daemon", daemons, self.logs)
+            self._guests.register_image(self._manage)
             say(self._welcome())
             return daemons.wait()
 
@@ -70,6 +77,7 @@ class Cluster:
             f"# Written anew at each start. Options of your own: {self.local}\n"
             f"[DEFAULT]\ntransport_url = {self._broker.url}\nstate_path = {self._state}\nuse_stderr = true\n"
             f"[database]\nconnection = {connection}\n"
+            f"{self._guests.configuration}"
             f"{self.local.read_text()}"
         )
 
@@ -84,6 +92,7 @@ class Cluster:
     def _start_daemons(self) -> subprocess.Popen[bytes]:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         env = environment(self.folder, PATH=path, MINOVA_CONF=str(self.conf), MINOVA_LOGS=str(self.logs))
+        env |= self._guests.environment()
         command = [sys.executable, "-m", "honcho", "--procfile", str(PROCFILE), "start"]
         return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
 
@@ -101,13 +110,14 @@ class Cluster:
         return done.stdout
 
     def _welcome(self) -> str:
-        command = f"{Path(sys.executable).with_name('minova-manage')} --config-file {self.conf}"
+        # The configuration is readable to nobody else.
+        sudo = "sudo " if "SUDO_USER" in os.environ else ""
+        command = f"{sudo}{Path(sys.executable).with_name('minova-manage')} --config-file {self.conf}"
+        commands = "".join(f"    {command} {words}\n" for words in self._guests.commands)
+        told = f"  {self._guests.told}\n" if self._guests.told else ""
         return (
             "a conductor and the computes host1 and host2 are up\n\n"
-            "  From another terminal:\n\n"
-            f"    {command} instance boot web --vcpus 1 --memory 256 --disk 1\n"
-            f"    {command} instance live-migrate web\n"
-            f"    {command} service list\n\n"
+            f"  From another terminal:\n\n{commands}\n{told}"
             f"  Options of your own, for the next start: {self.local}\n"
             f"  Logs: {self.logs}    Stop: Ctrl-C\n"
         )
@@ -132,6 +142,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="where everything is kept")
     parser.add_argument("--port", type=_first_port, default=PORT, help=f"the first of {PORTS} ports")
     parser.add_argument("--database", choices=DATABASES, default=DATABASES[0])
+    parser.add_argument("--driver", choices=DRIVERS, default=DRIVERS[0])
     options = parser.parse_args()
     folder: Path = options.folder.resolve()
     # The database's user, who is another than root, has to get to its own folder; all others are closed to it.
@@ -141,7 +152,7 @@ def main() -> int:
     lock = FileLock(folder / "lock")
     try:
         with lock.acquire(timeout=0):
-            return Cluster(folder, options.port, options.database).run()
+            return Cluster(folder, options.port, options.database, options.driver).run()
     except Timeout:
         return _fail(f"one is running already, with its files in {folder}: stop it with Ctrl-C first")
     except ClusterError as error:
