@@ -218,7 +218,9 @@ class Guests:
     def _has_left(self, domain: libvirt.virDomain, uuid: str) -> bool:
         """Return whether another host has a guest whose domain is shut off; then no domain of it is needed here."""
         with self._definitions:
-            if self._storage.owner(uuid) in (None, self._host) or domain.isActive():
+            owner = self._storage.owner(uuid)
+            # Over the files that it was to get here from a host with storage of its own, it has arrived.
+            if owner is None or not self._storage.shares_with(owner) or domain.isActive():
                 return False
             with taking_for_done(libvirt.VIR_ERR_NO_DOMAIN):
                 domain.undefineFlags(_UNDEFINE)

@@ -1,0 +1,45 @@
+"""What becomes of guests between their arrival and the end of the migration, and of what lay about before."""
+
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from minova.objects import Instance, MigrationOptions
+from minova.virt.driver import ComputeDriver
+from tests.contract.rig import DATA, SHUTDOWN, UUID, state
+from tests.fixtures.virt.rig import LibvirtRig
+
+BLOCK = MigrationOptions(block_migration=True)
+
+
+@pytest.fixture
+def apart(rig: LibvirtRig) -> ComputeDriver:
+    """The destination, with storage of its own."""
+    rig.set("destination", instances_path=str(rig.hosts.b.local / "instances"))
+    return rig.driver("destination")
+
+
+@pytest.fixture
+def folder(rig: LibvirtRig) -> Path:
+    """Where the guest's files are at such a destination."""
+    return rig.hosts.b.local / "instances" / UUID
+
+
+def arrive(rig: LibvirtRig, driver: ComputeDriver) -> None:
+    """Let libvirt of the destination have the domain, as after the move; nobody has told the driver."""
+    libvirt.open(rig.hosts.b.uri).defineXML(driver._storage.definition(UUID))
+
+
+def test_a_guest_that_goes_off_before_its_migration_is_finished_has_arrived(
+    rig: LibvirtRig, apart: ComputeDriver, instance: Instance, folder: Path
+) -> None:
+    apart.pre_live_migration(instance, BLOCK, DATA)
+    assert state(apart) is None
+    arrive(rig, apart)
+    assert state(apart) is SHUTDOWN
+    apart.rollback_live_migration_at_destination(UUID)
+    apart.post_live_migration_at_destination(instance)
+    assert (state(apart), (folder / "owner").read_text()) == (SHUTDOWN, "destination\n")
+    apart.destroy(UUID)
+    assert not folder.exists()
