@@ -108,6 +108,15 @@ class Guests:
 
         return self._connection.run("get_guest", look)
 
+    def is_arriving(self, uuid: str) -> bool:
+        """Return whether a guest has a domain here, and is not here yet."""
+
+        def look(connection: libvirt.virConnect) -> bool:
+            domain = find_domain(connection, uuid)
+            return domain is not None and self._look(domain) is None and find_domain(connection, uuid) is not None
+
+        return self._connection.run("get_guest", look)
+
     def define(self, uuid: str, xml: str) -> None:
         """Make a guest's domain, unless there is one."""
         self._storage.keep_definition(uuid, xml)

@@ -20,6 +20,7 @@ from minova.virt.libvirt.storage import Storage
 MOVABLE = (PowerState.RUNNING, PowerState.PAUSED)
 
 _SOURCE, _DESTINATION = "check_can_live_migrate_source", "check_can_live_migrate_destination"
+_ROLLBACK = "rollback_live_migration_at_destination"
 
 
 class Preparation:
@@ -94,6 +95,8 @@ class Preparation:
         """Fulfil :meth:`minova.virt.driver.ComputeDriver.rollback_live_migration_at_destination`."""
         if self._guests.find(uuid) is not None:
             return
+        if self._guests.is_arriving(uuid):
+            raise self._connection.refusal(_ROLLBACK, "the guest is still arriving: abort its migration at the source")
         owner = self._storage.owner(uuid)
         if owner is not None and not self._storage.shares_with(owner):
             self._storage.take(uuid)

@@ -5,9 +5,10 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from minova.objects import Instance, MigrationOptions
+from minova.exception import MigrationAborted, OperationRefused
+from minova.objects import Instance, MigrationOptions, MigrationProgress
 from minova.virt.driver import ComputeDriver
-from tests.contract.rig import DATA, SHUTDOWN, UUID, state
+from tests.contract.rig import DATA, RUNNING, SHUTDOWN, UUID, prepare, state
 from tests.fixtures.virt.rig import LibvirtRig
 
 BLOCK = MigrationOptions(block_migration=True)
@@ -43,3 +44,24 @@ def test_a_guest_that_goes_off_before_its_migration_is_finished_has_arrived(
     assert (state(apart), (folder / "owner").read_text()) == (SHUTDOWN, "destination\n")
     apart.destroy(UUID)
     assert not folder.exists()
+
+
+def test_the_files_of_a_guest_that_is_still_arriving_are_not_taken_away(
+    rig: LibvirtRig, source: ComputeDriver, destination: ComputeDriver, instance: Instance
+) -> None:
+    options = rig.never_converge()
+    source.spawn(instance)
+    data, told = prepare(source, destination, instance, options), []
+
+    def roll_back(progress: MigrationProgress) -> None:
+        if progress.total_bytes:
+            with pytest.raises(OperationRefused, match="still arriving") as caught:
+                destination.rollback_live_migration_at_destination(UUID)
+            told.append(caught.value.message)
+            source.live_migration_abort(UUID)
+
+    with pytest.raises(MigrationAborted):
+        source.live_migration(instance, "destination", options, data, roll_back)
+    assert told
+    destination.rollback_live_migration_at_destination(UUID)
+    assert (state(source), destination.list_guests()) == (RUNNING, ())
