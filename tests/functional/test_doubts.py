@@ -13,7 +13,7 @@ from minova.states import ActionStatus, MigrationStatus, PowerState, VmState
 from tests.fixtures.crashes import crash_compute, let_patience_run_out, let_silence_grow
 from tests.fixtures.doubts import arrive, fence, give_up, hear, lose_live_migration
 from tests.fixtures.gate import Gate
-from tests.fixtures.lab import Lab
+from tests.fixtures.lab import Lab, wait_until
 from tests.fixtures.moves import converge, hosts_of, live_migrate, refused, rooms, start_endless
 
 pytestmark = pytest.mark.every_database
@@ -292,6 +292,25 @@ def test_host_that_may_have_the_guest_stays_fenced_while_that_is_made_anew(
     lab.return_host("host2")
     lab.report("host2")
     assert hosts_of(lab, doubtful.instance_uuid) == ["host3"]
+
+
+def test_guest_that_both_hosts_of_a_failed_migration_say_to_have_is_left_to_one(
+    lab: Lab, gate: Callable[[str], Gate]
+) -> None:
+    lab.set("fake", failures=["host1:live_migration"])
+    rollback = gate("rollback_live_migration_at_destination")
+    action = live_migrate(lab, "host2")
+    rollback.wait()
+    here, there = (lab.guest_file(host, action.instance_uuid) for host in ("host1", "host2"))
+    there.write_bytes(here.read_bytes())
+    rollback.open()
+    lab.fail(action)
+    assert place(lab) == ("host1", VmState.ERROR)
+    with refused(lab, PlaceUnclear, "cannot start instance vm: its last move"):
+        REFUSED["start"](lab)
+    hear(lab, action)
+    wait_until(lambda: lab.report("host2") or hosts_of(lab, action.instance_uuid) == ["host1"], "one guest")
+    assert place(lab) == ("host1", VmState.ACTIVE)
 
 
 @pytest.mark.parametrize("lost", [False, True])

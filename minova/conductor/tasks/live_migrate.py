@@ -32,12 +32,15 @@ class LiveMigrationTask(Task):
     @transaction()
     def release_destination(self, session: Session) -> None:
         """Give the room back, unless the guest, whose source could not tell, turned up there after all."""
-        if self.in_doubt and "power_state" in self.result(LiveMigrationTask.rollback_destination):
+        left = [*self.action.data.get("left", [])]
+        if self.in_doubt and self.turned_up:
             self.move_to_destination(session)
             self.release_source_room(session)
-            self.remember(left=[*self.action.data.get("left", []), f"the guest had gone to host {destination(self)}"])
-        else:
-            self.release_destination_room(session)
+            self.remember(left=[*left, f"the guest had gone to host {destination(self)}"])
+            return
+        self.release_destination_room(session)
+        if self.turned_up:
+            self.remember(left=[*left, f"host {destination(self)} has the guest, and host {source(self)} said so too"])
 
     @call(source)
     def check_source(self, host: str) -> Any:
@@ -102,8 +105,14 @@ class LiveMigrationTask(Task):
 
     @property
     def unclear_hosts(self) -> list[str]:
-        """Both, if the source could not tell: the guest may still arrive."""
-        return [host for host in (source(self), destination(self)) if host and self.in_doubt]
+        """Both, if the source could not tell: the guest may still arrive. And if both say that they have it."""
+        unclear = self.in_doubt or self.turned_up
+        return [host for host in (source(self), destination(self)) if host and unclear]
+
+    @property
+    def turned_up(self) -> bool:
+        """Whether the destination had the guest when it was told that it would not come."""
+        return "power_state" in self.result(LiveMigrationTask.rollback_destination)
 
     def abort(self, step: Step) -> None:
         """Have the source abort the move, if it has this action's in hand."""
