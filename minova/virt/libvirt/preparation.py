@@ -20,7 +20,7 @@ from minova.virt.libvirt.storage import Storage
 MOVABLE = (PowerState.RUNNING, PowerState.PAUSED)
 
 _SOURCE, _DESTINATION = "check_can_live_migrate_source", "check_can_live_migrate_destination"
-_ROLLBACK = "rollback_live_migration_at_destination"
+_PREPARE, _ROLLBACK = "pre_live_migration", "rollback_live_migration_at_destination"
 
 
 class Preparation:
@@ -77,8 +77,7 @@ class Preparation:
             reason = f"it wants {instance.memory_mb} MiB of memory, the host has {memory_mb}"
             raise InsufficientResources(host=self._host, reason=reason)
         if options.block_migration:
-            assert instance.host, "a guest that moves is somewhere"
-            self._storage.expect(instance.uuid, instance.host)
+            self._make_way(instance)
         definition = self._builder.make_files(instance)
         if options.block_migration:
             self._storage.keep_definition(instance.uuid, definition)
@@ -101,6 +100,23 @@ class Preparation:
         if owner is not None and not self._storage.shares_with(owner):
             self._storage.take(uuid)
         self._storage.remove(uuid, for_good=True)
+
+    def _make_way(self, instance: Instance) -> None:
+        """Make an empty folder for a guest: of a disk that is there already, libvirt would overwrite only parts."""
+        uuid, comes_from = instance.uuid, instance.host
+        assert comes_from, "a guest that moves is somewhere"
+        owner, reason = self._storage.owner(uuid), None
+        arrives = self._guests.is_arriving(uuid) or self._guests.has_domain(uuid)
+        if self._storage.shares_with(comes_from):
+            reason = f"{comes_from} has the same storage, so there are no disks to copy: leave out --block"
+        elif owner is not None and self._storage.shares_with(owner):
+            reason = f"{self._storage.folder(uuid)} is {owner}'s"
+        elif arrives and owner != comes_from:
+            reason = "it has a guest of this instance already, though that should be elsewhere"
+        if reason is not None:
+            raise self._connection.refusal(_PREPARE, reason)
+        if not arrives:
+            self._storage.expect(uuid, comes_from)
 
     def _compare_cpu(self, connection: libvirt.virConnect, cpu: str) -> None:
         flags, kind = libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE, self._conf.libvirt.virt_type

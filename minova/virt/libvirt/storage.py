@@ -98,10 +98,14 @@ class Storage:
         self._write(uuid, _OWNER, f"{self._host}\n")
 
     def expect(self, uuid: str, owner: str) -> None:
-        """Make the folder of a guest that is to come here from its owner, unless it is there."""
+        """Make an empty folder for a guest that is to come here from its owner, whatever lay there."""
         self._make_folder(uuid)
-        if self.owner(uuid) is None:
-            self._write(uuid, _OWNER, f"{owner}\n")
+        # First of all: until then what lies there may look like a guest of this host.
+        self._write(uuid, _OWNER, f"{owner}\n")
+        with self._one_line_errors():
+            for file in self.folder(uuid).iterdir():
+                if file.name != _OWNER:
+                    file.unlink(missing_ok=True)
 
     def settle(self, uuid: str) -> None:
         """Keep for good what was taken from another host: there is no guest there any more."""
@@ -172,10 +176,14 @@ class Storage:
             if former is not None and not for_good:
                 self.hand_over(uuid, former)
                 return
-            # The owner last: until then the guest is seen, and removed again.
-            for file in sorted(folder.iterdir(), key=lambda file: file.name == _OWNER):
-                file.unlink(missing_ok=True)
-            folder.rmdir()
+            _remove_folder(folder)
+
+    def discard(self, uuid: str) -> None:
+        """Remove what was made for a guest that does not come, whoever has that guest."""
+        self.remove_console(uuid)
+        with self._one_line_errors():
+            if self.folder(uuid).is_dir() and not self.folder(uuid).is_symlink():
+                _remove_folder(self.folder(uuid))
 
     def _make_folder(self, uuid: str) -> None:
         with self._one_line_errors():
@@ -219,6 +227,13 @@ def _make(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o711)
+
+
+def _remove_folder(folder: Path) -> None:
+    # The owner last: until then it is seen whose the guest is, and what is left is removed again.
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == _OWNER):
+        file.unlink(missing_ok=True)
+    folder.rmdir()
 
 
 def _write(file: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """What becomes of guests between their arrival and the end of the migration, and of what lay about before."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import libvirt
@@ -54,7 +55,7 @@ def test_the_files_of_a_guest_that_is_still_arriving_are_not_taken_away(
     data, told = prepare(source, destination, instance, options), []
 
     def roll_back(progress: MigrationProgress) -> None:
-        if progress.total_bytes:
+        if progress.total_bytes and not told:
             with pytest.raises(OperationRefused, match="still arriving") as caught:
                 destination.rollback_live_migration_at_destination(UUID)
             told.append(caught.value.message)
@@ -65,3 +66,29 @@ def test_the_files_of_a_guest_that_is_still_arriving_are_not_taken_away(
     assert told
     destination.rollback_live_migration_at_destination(UUID)
     assert (state(source), destination.list_guests()) == (RUNNING, ())
+
+
+def test_a_disk_that_lies_about_is_not_what_a_disk_is_copied_to(
+    rig: LibvirtRig, apart: ComputeDriver, instance: Instance, folder: Path
+) -> None:
+    apart.spawn(replace(instance, host="destination"), power_on=False)
+    with pytest.raises(OperationRefused, match="has a guest of this instance already"):
+        apart.pre_live_migration(instance, BLOCK, DATA)
+    apart._guests.forget(UUID)
+    (folder / "disk").write_text("an old one")
+    apart.pre_live_migration(instance, BLOCK, DATA)
+    assert (folder / "disk").read_bytes().startswith(b"QFI")
+    arrive(rig, apart)
+    (folder / "disk").write_text("what has been copied")
+    apart.pre_live_migration(instance, BLOCK, DATA)
+    assert (folder / "disk").read_text() == "what has been copied"
+
+
+def test_a_disk_that_both_hosts_have_is_not_copied_onto_itself(
+    source: ComputeDriver, destination: ComputeDriver, instance: Instance
+) -> None:
+    source.spawn(instance, power_on=False)
+    with pytest.raises(OperationRefused, match="source has the same storage"):
+        destination.pre_live_migration(instance, BLOCK, DATA)
+    source.power_on(UUID)
+    assert state(source) is RUNNING

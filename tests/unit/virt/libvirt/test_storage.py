@@ -173,3 +173,15 @@ def test_what_a_guest_wrote_when_it_was_here_before_is_forgotten(ours: Storage) 
     assert ours.console(UUID).read_text() == "old"
     ours.begin_console(UUID)
     assert ours.console(UUID).read_text() == ""
+
+
+def test_what_lay_about_makes_way_for_a_guest_that_is_expected(ours: Storage) -> None:
+    ours.expect(UUID, "theirs")
+    assert (ours.owned(), ours.owner(UUID), ours.disk(UUID).exists()) == ([], "theirs", False)
+
+
+def test_what_was_made_for_a_guest_that_does_not_come_is_discarded(ours: Storage) -> None:
+    ours.hand_over(UUID, "apart")
+    for _ in range(2):
+        ours.discard(UUID)
+        assert not ours.folder(UUID).exists()
