@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _CHUNK = 2**20
 _LONGEST = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_AUTHORITY = re.compile(r"[^/?#]*")
 _URL = re.compile(r"https?://[!-.0-~][!-~]*", re.IGNORECASE)
 
 
@@ -41,10 +42,13 @@ def shown(location: str) -> str:
     scheme, mark, rest = location.partition("://")
     if not mark:
         return location
-    place, question, _query = rest.partition("?")
-    authority, slash, path = place.partition("/")
+    authority, path = _split(rest)
+    if "@" in path:
+        # Who knows where the password ends.
+        return f"{scheme}://***"
+    path, question, _query = path.partition("?")
     _user, at, server = authority.rpartition("@")
-    return f"{scheme}://{'***@' if at else ''}{server}{slash}{path}{'?***' if question else ''}"
+    return f"{scheme}://{'***@' if at else ''}{server}{path}{'?***' if question else ''}"
 
 
 def check(location: str) -> None:
@@ -56,6 +60,18 @@ def check(location: str) -> None:
     if not sound:
         told = ascii(shown(location))[:200]
         raise InvalidInput(reason=f"{told}: an absolute path, or a URL of http or https, expected")
+    if not location.startswith("/") and "@" in _split(location.partition("://")[2])[1]:
+        reason = (
+            "an @ that does not end the password is written %40 in a URL, and in a password a / %2F, a ? %3F, a # %23"
+        )
+        raise InvalidInput(reason=f"{shown(location)}: {reason}")
+
+
+def _split(rest: str) -> tuple[str, str]:
+    """Return the server of a URL, with the user if there is one, and what comes after it."""
+    end = _AUTHORITY.match(rest)
+    assert end is not None, "it matches nothing as well"
+    return end.group(), rest[end.end() :]
 
 
 @contextmanager

@@ -117,10 +117,24 @@ def test_connection_that_breaks_off(answer: list[Any]) -> None:
         (SECRET_URL, SHOWN_URL),
         ("http://example.org/a", "http://example.org/a"),
         ("http://example.org", "http://example.org"),
-        ("http://example.org?a@b", "http://example.org?***"),
-        ("http://a:b@c@example.org/x@y", "http://***@example.org/x@y"),
+        ("http://example.org?a", "http://example.org?***"),
+        ("http://a:b@c@example.org/x", "http://***@example.org/x"),
+        ("http://a:b@example.org#x", "http://***@example.org#x"),
+        ("https://user:ge/heim@example.org/x", "https://***"),
+        ("https://user:ge?heim@example.org/x", "https://***"),
+        ("https://user:ge#heim@example.org/x", "https://***"),
+        ("http://example.org?a@b", "http://***"),
         ("/srv/images/a b?c@d", "/srv/images/a b?c@d"),
     ],
 )
 def test_what_is_shown_of_a_location(where: str, shown: str) -> None:
     assert location.shown(where) == shown
+
+
+@pytest.mark.parametrize("end", "/?#")
+def test_a_password_that_ends_a_url_early_is_refused_and_not_told(end: str) -> None:
+    with pytest.raises(InvalidInput, match=r"https://[*]{3}: an @ .* %40 in a URL") as refused:
+        location.check(f"https://user:ge{end}heim@example.org/x")
+    assert "heim" not in refused.value.message
+    location.check("https://user:ge%2Fheim@example.org/x%40y")
+    location.check("/srv/a@b?c@d")
