@@ -35,6 +35,24 @@ POWER_STATES = {
     libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.PAUSED,
 }
 
+_MAY_BE_ARRIVING = {
+    libvirt.VIR_DOMAIN_PAUSED: (
+        libvirt.VIR_DOMAIN_PAUSED_UNKNOWN,
+        libvirt.VIR_DOMAIN_PAUSED_STARTING_UP,
+        libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
+        libvirt.VIR_DOMAIN_PAUSED_POSTCOPY,
+        libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED,
+    ),
+    libvirt.VIR_DOMAIN_RUNNING: (
+        libvirt.VIR_DOMAIN_RUNNING_UNKNOWN,
+        libvirt.VIR_DOMAIN_RUNNING_UNPAUSED,
+        libvirt.VIR_DOMAIN_RUNNING_MIGRATED,
+        libvirt.VIR_DOMAIN_RUNNING_POSTCOPY,
+        libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED,
+    ),
+}
+"""States of a guest that is being live-migrated to here, and the reasons for them; others have them too."""
+
 _NOT_OURS = (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN)
 
 _UNDEFINE = (
@@ -139,11 +157,10 @@ class Guests:
 
     def stop(self, uuid: str, patience: float) -> None:
         """Have a guest shut itself down, and see to it after ``patience`` seconds; its domain may be gone."""
-        gives_up_at, asks_at = time.monotonic() + patience, 0.0
+        gives_up_at, asks_at, asking = time.monotonic() + patience, 0.0, None
         while (now := time.monotonic()) < gives_up_at and self._runs(uuid):
-            if now >= asks_at:
-                asks_at = now + _ASK_AGAIN_SECONDS
-                self.on_domain("power_off", uuid, _press_power_button)
+            if now >= asks_at and (asking is None or not asking.is_alive()):
+                asks_at, asking = now + _ASK_AGAIN_SECONDS, self._ask_to_shut_down(uuid)
             time.sleep(_LOOK_SECONDS)
         self.cut_off(uuid)
 
@@ -178,6 +195,12 @@ class Guests:
         """Return what ``work`` does with a guest's domain. :raises GuestNotFound: there is none."""
         return self._connection.run(operation, lambda connection: work(self._define(connection, uuid)))
 
+    def _ask_to_shut_down(self, uuid: str) -> threading.Thread:
+        """Have a guest's power button pressed, and wait for nothing: a hypervisor that hangs never answers."""
+        thread = threading.Thread(target=_press_power_button, args=(self._connection.uri, uuid), daemon=True)
+        thread.start()
+        return thread
+
     def _runs(self, uuid: str) -> bool:
         def look(connection: libvirt.virConnect) -> bool:
             domain = find_domain(connection, uuid)
@@ -202,9 +225,9 @@ class Guests:
     def _look(self, domain: libvirt.virDomain) -> Guest | None:
         """Return the guest of a domain, or None if another host has it."""
         try:
-            marked, uuid, (state, _reason) = _marked(domain), domain.UUIDString(), domain.state()
+            marked, uuid, (state, reason) = _marked(domain), domain.UUIDString(), domain.state()
             if domain.isActive():
-                if marked is None or _is_arriving(domain):
+                if marked is None or _is_arriving(domain, state, reason):
                     return None
                 addresses = self._addresses.of(domain)
             elif marked is None or self._has_left(domain, uuid):
@@ -271,21 +294,26 @@ def _marked(domain: libvirt.virDomain) -> Marked | None:
         raise
 
 
-def _is_arriving(domain: libvirt.virDomain) -> bool:
+def _is_arriving(domain: libvirt.virDomain, state: int, reason: int) -> bool:
     """Return whether a live migration to here is under way: until its end the source has the guest."""
+    if reason not in _MAY_BE_ARRIVING.get(state, ()):
+        return False
     try:
-        domain.jobInfo()
+        # Whoever asks for the job of a guest waits for a hypervisor that hangs, as does who is before him.
+        if domain.controlInfo()[0] != libvirt.VIR_DOMAIN_CONTROL_OCCUPIED:
+            domain.jobInfo()
+            return False
     except libvirt.libvirtError as error:
-        code = error.get_error_code()
-        # One that has just stopped has no jobs.
-        if code not in (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_INVALID):
-            raise
         # Of a migration to here libvirt tells nothing.
-        return bool(code == libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
-    return False
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            return True
+    # What arrives is defined at the end.
+    return not domain.isPersistent()
 
 
-def _press_power_button(domain: libvirt.virDomain) -> None:
-    # A guest that does not listen, or has gone meanwhile, is what the patience is for.
+def _press_power_button(uri: str, uuid: str) -> None:
+    # A guest that does not listen, or has gone meanwhile, is what the patience is for. On a connection of its own: of
+    # one, libvirtd hears but a few requests at once.
     with suppress(libvirt.libvirtError):
-        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        connection = libvirt.open(uri)
+        connection.lookupByUUIDString(uuid).shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
