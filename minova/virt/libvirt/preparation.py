@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import libvirt
 from oslo_config import cfg
 
-from minova.exception import InsufficientResources
+from minova.exception import GuestNotFound, InsufficientResources
 from minova.objects import Instance, MigrateData, MigrationOptions
 from minova.states import PowerState
 from minova.virt.libvirt.builder import Builder
@@ -85,21 +85,25 @@ class Preparation:
 
     def finish(self, instance: Instance) -> None:
         """Fulfil :meth:`minova.virt.driver.ComputeDriver.post_live_migration_at_destination`."""
-        self._guests.require(instance.uuid)
+        # A folder alone may be what is left of an earlier stay.
+        if not self._guests.has_domain(instance.uuid):
+            raise GuestNotFound(uuid=instance.uuid, host=self._host)
         self._storage.take(instance.uuid)
         self._storage.settle(instance.uuid)
         self._storage.forget_destination(instance.uuid)
 
     def roll_back(self, uuid: str) -> None:
         """Fulfil :meth:`minova.virt.driver.ComputeDriver.rollback_live_migration_at_destination`."""
-        if self._guests.find(uuid) is not None:
+        if self._guests.has_domain(uuid):
             return
         if self._guests.is_arriving(uuid):
             raise self._connection.refusal(_ROLLBACK, "the guest is still arriving: abort its migration at the source")
         owner = self._storage.owner(uuid)
-        if owner is not None and not self._storage.shares_with(owner):
-            self._storage.take(uuid)
-        self._storage.remove(uuid, for_good=True)
+        if owner is None or self._storage.shares_with(owner):
+            self._storage.remove(uuid, for_good=True)
+        # What this host owns was not made for a guest that was to come.
+        elif owner != self._host:
+            self._storage.discard(uuid)
 
     def _make_way(self, instance: Instance) -> None:
         """Make an empty folder for a guest: of a disk that is there already, libvirt would overwrite only parts."""

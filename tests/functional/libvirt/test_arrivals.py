@@ -6,7 +6,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from minova.exception import MigrationAborted, OperationRefused
+from minova.exception import GuestNotFound, MigrationAborted, OperationRefused
 from minova.objects import Instance, MigrationOptions, MigrationProgress
 from minova.virt.driver import ComputeDriver
 from tests.contract.rig import DATA, RUNNING, SHUTDOWN, UUID, prepare, state
@@ -92,3 +92,16 @@ def test_a_disk_that_both_hosts_have_is_not_copied_onto_itself(
         destination.pre_live_migration(instance, BLOCK, DATA)
     source.power_on(UUID)
     assert state(source) is RUNNING
+
+
+def test_a_folder_alone_is_no_guest_that_has_arrived(apart: ComputeDriver, instance: Instance, folder: Path) -> None:
+    apart.spawn(replace(instance, host="destination"), power_on=False)
+    apart._guests.forget(UUID)
+    assert state(apart) is SHUTDOWN
+    with pytest.raises(GuestNotFound):
+        apart.post_live_migration_at_destination(instance)
+    apart.rollback_live_migration_at_destination(UUID)
+    assert (folder / "disk").exists()
+    apart.pre_live_migration(instance, BLOCK, DATA)
+    apart.rollback_live_migration_at_destination(UUID)
+    assert not folder.exists()
