@@ -70,8 +70,12 @@ class LibvirtDriver:
         return self._with_destination(guest) if guest is not None else None
 
     def spawn(self, instance: Instance, *, power_on: bool = True) -> None:
-        """Make the guest's files and domain; a disk that is there stays as it is, whoever has made it."""
+        """Make the guest's files and domain; a disk that is there stays as it is, whoever has made it.
+
+        :raises OperationRefused: its disk is on another host, and cannot be reached.
+        """
         if not self._guests.has_domain(instance.uuid):
+            self._require_disk_of(instance.host)
             with self._room.taken(instance):
                 self._build(instance)
         self._set_power(instance.uuid, power_on)
@@ -221,6 +225,13 @@ class LibvirtDriver:
             self._guests.start(uuid)
         else:
             self._guests.stop(uuid, self._conf.libvirt.shutdown_timeout)
+
+    def _require_disk_of(self, host: str | None) -> None:
+        """Refuse to make a guest that was on another host with a new disk. :raises OperationRefused:"""
+        if host not in (None, self._host) and not self._storage.shares_with(host):
+            where, what_to_do = self._storage.root, "mount what both are to share, or delete the instance and boot anew"
+            reason = f"the guest's disk is on {host}, and {where} here is not shared with that: {what_to_do}"
+            raise self._connection.refusal("spawn", reason)
 
     def _with_destination(self, guest: Guest) -> Guest:
         destination = self._migrator.destination_of(guest.uuid)

@@ -105,3 +105,15 @@ def test_a_folder_alone_is_no_guest_that_has_arrived(apart: ComputeDriver, insta
     apart.pre_live_migration(instance, BLOCK, DATA)
     apart.rollback_live_migration_at_destination(UUID)
     assert not folder.exists()
+
+
+def test_an_evacuation_without_the_disk_is_refused_and_leaves_nothing(
+    source: ComputeDriver, apart: ComputeDriver, instance: Instance, folder: Path
+) -> None:
+    source.spawn(instance, power_on=False)
+    with pytest.raises(OperationRefused, match=r"the guest's disk is on source, and .* mount what both are to share"):
+        apart.spawn(instance)
+    assert (apart.list_guests(), folder.exists()) == ((), False)
+    for host in (None, "destination"):
+        apart.spawn(replace(instance, host=host), power_on=False)
+        assert state(apart) is SHUTDOWN
