@@ -76,11 +76,11 @@ class Preparation:
         if instance.memory_mb > memory_mb:
             reason = f"it wants {instance.memory_mb} MiB of memory, the host has {memory_mb}"
             raise InsufficientResources(host=self._host, reason=reason)
-        if options.block_migration:
-            self._make_way(instance)
-        definition = self._builder.make_files(instance)
-        if options.block_migration:
-            self._storage.keep_definition(instance.uuid, definition)
+        arrives = self._guests.is_arriving(instance.uuid) or self._guests.has_domain(instance.uuid)
+        self._check_files(instance, options, arrives=arrives)
+        # Who asks again while it is on its way must not change what it is copied to.
+        if not arrives:
+            self._make_files(instance, options)
         return replace(data, address=self._conf.libvirt.live_migration_inbound_addr or self._host)
 
     def finish(self, instance: Instance) -> None:
@@ -105,22 +105,32 @@ class Preparation:
         elif owner != self._host:
             self._storage.discard(uuid)
 
-    def _make_way(self, instance: Instance) -> None:
-        """Make an empty folder for a guest: of a disk that is there already, libvirt would overwrite only parts."""
-        uuid, comes_from = instance.uuid, instance.host
-        assert comes_from, "a guest that moves is somewhere"
-        owner, reason = self._storage.owner(uuid), None
-        arrives = self._guests.is_arriving(uuid) or self._guests.has_domain(uuid)
-        if self._storage.shares_with(comes_from):
-            reason = f"{comes_from} has the same storage, so there are no disks to copy: leave out --block"
-        elif owner is not None and self._storage.shares_with(owner):
-            reason = f"{self._storage.folder(uuid)} is {owner}'s"
-        elif arrives and owner != comes_from:
+    def _check_files(self, instance: Instance, options: MigrationOptions, *, arrives: bool) -> None:
+        """Check what is here of a guest's files. :raises OperationRefused:"""
+        uuid, comes_from, reason = instance.uuid, instance.host, None
+        owner, shared = self._storage.owner(uuid), comes_from is not None and self._storage.shares_with(comes_from)
+        if arrives and owner != comes_from:
             reason = "it has a guest of this instance already, though that should be elsewhere"
+        elif not options.block_migration and (owner != comes_from or not self._storage.disk(uuid).is_file()):
+            # The source may see for long that it is shared, though it is not mounted here any more.
+            reason = (
+                f"the disk that the guest has on {comes_from} is not in {self._storage.folder(uuid)}: is it mounted?"
+            )
+        elif options.block_migration and shared:
+            reason = f"{comes_from} has the same storage, so there are no disks to copy: leave out --block"
+        elif options.block_migration and owner is not None and self._storage.shares_with(owner):
+            reason = f"{self._storage.folder(uuid)} is {owner}'s"
         if reason is not None:
             raise self._connection.refusal(_PREPARE, reason)
-        if not arrives:
-            self._storage.expect(uuid, comes_from)
+
+    def _make_files(self, instance: Instance, options: MigrationOptions) -> None:
+        if options.block_migration:
+            assert instance.host, "a guest that moves is somewhere"
+            # Of a disk that is there already, libvirt would overwrite only parts.
+            self._storage.expect(instance.uuid, instance.host)
+        definition = self._builder.make_files(instance)
+        if options.block_migration:
+            self._storage.keep_definition(instance.uuid, definition)
 
     def _compare_cpu(self, connection: libvirt.virConnect, cpu: str) -> None:
         flags, kind = libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE, self._conf.libvirt.virt_type

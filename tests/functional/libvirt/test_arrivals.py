@@ -117,3 +117,19 @@ def test_an_evacuation_without_the_disk_is_refused_and_leaves_nothing(
     for host in (None, "destination"):
         apart.spawn(replace(instance, host=host), power_on=False)
         assert state(apart) is SHUTDOWN
+
+
+def test_a_host_that_does_not_see_the_disk_makes_no_other(
+    rig: LibvirtRig, source: ComputeDriver, apart: ComputeDriver, instance: Instance, folder: Path
+) -> None:
+    source.spawn(instance, power_on=False)
+    with pytest.raises(OperationRefused, match=f"the guest has on source is not in {folder}: is it mounted"):
+        apart.pre_live_migration(instance, MigrationOptions(), DATA)
+    assert not folder.exists()
+    rig.set("destination", instances_path=rig.conf("source").libvirt.instances_path)
+    destination, disk = rig.driver("destination"), source._storage.disk(UUID)
+    destination.pre_live_migration(instance, MigrationOptions(), DATA)
+    disk.unlink()
+    with pytest.raises(OperationRefused, match="is it mounted"):
+        destination.pre_live_migration(instance, MigrationOptions(), DATA)
+    assert not disk.exists()
