@@ -82,6 +82,12 @@ class LibvirtDriver:
 
     def destroy(self, uuid: str, *, home: str | None = None) -> None:
         """Remove the guest's domain and its files, but for those of a guest that another host has."""
+        gone_to = self._guests.gone_to(uuid)
+        if gone_to is not None:
+            self._storage.hand_over(uuid, gone_to)
+        elif self._storage.owner(uuid) == self._host:
+            # Without its domain it would look as if it had gone there.
+            self._storage.forget_destination(uuid)
         self._guests.forget(uuid)
         self._storage.remove(uuid, for_good=home == self._host)
 

@@ -84,7 +84,7 @@ class Guests:
             domains = [domain for domain in connection.listAllDomains() if _marked(domain) is not None]
             # The folders last: a guest that is removed meanwhile loses its domain first.
             found = {domain.UUIDString(): self._look(domain) for domain in domains}
-            moved_here = {uuid: self._moved_here(uuid) for uuid in self._storage.owned() if uuid not in found}
+            moved_here = {uuid: self._without_domain(uuid) for uuid in self._storage.owned() if uuid not in found}
             return {uuid: guest for uuid, guest in (found | moved_here).items() if guest is not None}
 
         guests = self._connection.run("list_guests", look)
@@ -97,7 +97,7 @@ class Guests:
             domain = find_domain(connection, uuid)
             if domain is not None:
                 return self._look(domain)
-            return self._moved_here(uuid) if self._storage.owner(uuid) == self._host else None
+            return self._without_domain(uuid)
 
         return self._connection.run("get_guest", look)
 
@@ -134,6 +134,18 @@ class Guests:
             return domain is not None and self._look(domain) is None and find_domain(connection, uuid) is not None
 
         return self._connection.run("get_guest", look)
+
+    def gone_to(self, uuid: str) -> str | None:
+        """Return the host to which a guest was live-migrated without anybody having written that down."""
+
+        def look(connection: libvirt.virConnect) -> str | None:
+            domain = find_domain(connection, uuid)
+            if domain is not None:
+                self._look(domain)
+                return None
+            return self._gone_to(uuid)
+
+        return self._connection.run("destroy", look)
 
     def define(self, uuid: str, xml: str) -> None:
         """Make a guest's domain, unless there is one."""
@@ -215,7 +227,7 @@ class Guests:
             if domain is not None:
                 return domain
             definition = self._storage.definition(uuid)
-            if definition is None or self._storage.owner(uuid) != self._host:
+            if definition is None or self._storage.owner(uuid) != self._host or self._gone_to(uuid) is not None:
                 raise GuestNotFound(uuid=uuid, host=self._host)
             # To define it would change the other's.
             if _lookup(connection, uuid) is not None:
@@ -229,6 +241,7 @@ class Guests:
             if domain.isActive():
                 if marked is None or _is_arriving(domain, state, reason):
                     return None
+                self._claim(uuid)
                 addresses = self._addresses.of(domain)
             elif marked is None or self._has_left(domain, uuid):
                 return None
@@ -241,15 +254,30 @@ class Guests:
         power_state = POWER_STATES.get(state, PowerState.NOSTATE)
         return Guest(uuid=uuid, name=marked.name, power_state=power_state, addresses=addresses)
 
-    def _moved_here(self, uuid: str) -> Guest:
-        """Return a guest that another host has handed over, and that has no domain yet."""
+    def _without_domain(self, uuid: str) -> Guest | None:
+        """Return a guest that another host has handed over, and that has no domain yet; None: it is another host's."""
+        if self._storage.owner(uuid) != self._host or self._gone_to(uuid) is not None:
+            return None
         definition = self._storage.definition(uuid)
         name = definition_name(definition) if definition is not None else ""
         return Guest(uuid=uuid, name=name or uuid, power_state=PowerState.SHUTDOWN)
 
+    def _gone_to(self, uuid: str) -> str | None:
+        """Return where a guest without a domain here is, if libvirt has moved it while no compute looked."""
+        successor = self._storage.successor(uuid)
+        if successor is None or self._storage.owner(uuid) != self._host or not self._storage.shares_with(successor):
+            return None
+        return successor
+
+    def _claim(self, uuid: str) -> None:
+        """Write down that a guest has come here, if the host that it comes from has not lived to do so."""
+        if self._storage.successor(uuid) == self._host:
+            self._storage.hand_over(uuid, self._host)
+
     def _has_left(self, domain: libvirt.virDomain, uuid: str) -> bool:
         """Return whether another host has a guest whose domain is shut off; then no domain of it is needed here."""
         with self._definitions:
+            self._claim(uuid)
             owner = self._storage.owner(uuid)
             # Over the files that it was to get here from a host with storage of its own, it has arrived.
             if owner is None or not self._storage.shares_with(owner) or domain.isActive():

@@ -20,7 +20,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _OWNER, _FORMER_OWNER, _DEFINITION = "owner", "former_owner", "domain.xml"
 _REBOOTING, _MIGRATING = "rebooting", "migrating_to"
-_POST_COPY = "post-copy"
+_POST_COPY, _NOTED = "post-copy", 3
 _TEMPORARY = ".tmp"
 
 
@@ -84,6 +84,12 @@ class Storage:
         """Have another host own the guest from now on."""
         self._write(uuid, _OWNER, f"{host}\n")
         self.settle(uuid)
+        self.forget_destination(uuid)
+
+    def successor(self, uuid: str) -> str | None:
+        """Return the host to which the owner live-migrates the guest, or did when its process was killed."""
+        noted = (self._read(uuid, _MIGRATING) or "").splitlines()
+        return noted[0] if len(noted) == _NOTED and noted[-1] == self.owner(uuid) else None
 
     def take(self, uuid: str) -> None:
         """Have this host own the guest, and its folder be there. It is another's again if it is not settled."""
@@ -132,8 +138,8 @@ class Storage:
         self._unlink(uuid, _REBOOTING)
 
     def note_destination(self, uuid: str, host: str, *, post_copy: bool) -> None:
-        """Note where a guest is about to be live-migrated to, and whether it may be by post-copy."""
-        self._write(uuid, _MIGRATING, f"{host}\n{_POST_COPY if post_copy else ''}\n")
+        """Note where a guest is about to be live-migrated to, whether it may be by post-copy, and by whom."""
+        self._write(uuid, _MIGRATING, f"{host}\n{_POST_COPY if post_copy else ''}\n{self._host}\n")
 
     def destination(self, uuid: str) -> str | None:
         """Return where a guest is being live-migrated to, or was when this process, or its host, was killed."""
@@ -142,7 +148,7 @@ class Storage:
 
     def permits_post_copy(self, uuid: str) -> bool:
         """Return whether the live migration of a guest may be by post-copy."""
-        return _POST_COPY in (self._read(uuid, _MIGRATING) or "").splitlines()[1:]
+        return _POST_COPY in (self._read(uuid, _MIGRATING) or "").splitlines()[1:2]
 
     def forget_destination(self, uuid: str) -> None:
         """Undo :meth:`note_destination`."""

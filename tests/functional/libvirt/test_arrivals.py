@@ -9,7 +9,8 @@ import pytest
 from minova.exception import GuestNotFound, MigrationAborted, OperationRefused
 from minova.objects import Instance, MigrationOptions, MigrationProgress
 from minova.virt.driver import ComputeDriver
-from tests.contract.rig import DATA, RUNNING, SHUTDOWN, UUID, prepare, state
+from tests.contract.rig import DATA, RUNNING, SHUTDOWN, UUID, Interrupted, Progress, prepare, state
+from tests.fixtures.lab import wait_until
 from tests.fixtures.virt.rig import LibvirtRig
 
 BLOCK = MigrationOptions(block_migration=True)
@@ -133,3 +134,39 @@ def test_a_host_that_does_not_see_the_disk_makes_no_other(
     with pytest.raises(OperationRefused, match="is it mounted"):
         destination.pre_live_migration(instance, MigrationOptions(), DATA)
     assert not disk.exists()
+
+
+def test_a_guest_that_libvirt_has_moved_alone_is_safe_from_where_it_was(
+    rig: LibvirtRig, source: ComputeDriver, destination: ComputeDriver, instance: Instance
+) -> None:
+    options = MigrationOptions(bandwidth_mib=40)
+    source.spawn(instance)
+    data = prepare(source, destination, instance, options)
+    with pytest.raises(Interrupted):
+        source.live_migration(instance, "destination", options, data, Progress(interrupt=True))
+    wait_until(lambda: not libvirt.open(rig.hosts.a.uri).listAllDomains(), "the end of the migration")
+    after, disk = rig.driver("source"), source._storage.disk(UUID)
+    assert after.list_guests() == ()
+    assert state(after) is None
+    with pytest.raises(GuestNotFound):
+        after.power_on(UUID)
+    after.destroy(UUID)
+    assert (disk.exists(), state(destination)) == (True, RUNNING)
+    destination.destroy(UUID)
+    assert not disk.exists()
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_a_host_that_sees_a_guest_which_has_come_takes_its_files(
+    rig: LibvirtRig, source: ComputeDriver, destination: ComputeDriver, instance: Instance, off: bool
+) -> None:
+    source.spawn(instance)
+    source._storage.note_destination(UUID, "destination", post_copy=False)
+    definition = source._storage.definition(UUID)
+    assert state(source) is RUNNING
+    source._guests.forget(UUID)
+    arrived = libvirt.open(rig.hosts.b.uri).defineXML(definition)
+    if not off:
+        arrived.create()
+    assert state(destination) is (SHUTDOWN if off else RUNNING)
+    assert (source._storage.owner(UUID), source.list_guests()) == ("destination", ())

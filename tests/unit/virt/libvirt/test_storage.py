@@ -185,3 +185,12 @@ def test_what_was_made_for_a_guest_that_does_not_come_is_discarded(ours: Storage
     for _ in range(2):
         ours.discard(UUID)
         assert not ours.folder(UUID).exists()
+
+
+def test_only_where_its_owner_sends_it_a_guest_is_about_to_go(ours: Storage, theirs: Storage) -> None:
+    ours.note_destination(UUID, "theirs", post_copy=True)
+    assert (ours.successor(UUID), ours.permits_post_copy(UUID)) == ("theirs", True)
+    theirs.take(UUID)
+    assert theirs.successor(UUID) is None
+    theirs.remove(UUID, for_good=False)
+    assert (ours.owner(UUID), ours.successor(UUID)) == ("ours", None)
