@@ -30,7 +30,8 @@ OPTS: list[cfg.Opt] = [
         "instances_path",
         default="$state_path/instances",
         help="Folder of the guests' disks. Hosts that mount one file system here share their storage: guests move "
-        "between them without their disks, and those of a dead host can be started elsewhere with theirs.",
+        "between them without their disks, and those of a dead host can be started elsewhere with theirs. Disks can be "
+        "read by their owner alone: if QEMU does not run as root, leave libvirt's dynamic_ownership on.",
     ),
     cfg.StrOpt(
         "console_path",

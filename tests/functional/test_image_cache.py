@@ -20,6 +20,7 @@ from minova.exception import OperationRefused
 from minova.objects import ImageFile
 from minova.states import DiskFormat
 from minova.virt.libvirt.disk_format import check_disk
+from minova.virt.libvirt.disks import create_disk
 from minova.virt.libvirt.images import ImageCache
 from tests.fixtures.lab import wait_until
 
@@ -180,6 +181,16 @@ def test_disks_that_qemu_makes(tmp_path: Path) -> None:
     assert check_disk(Path(path), DiskFormat.RAW, "host1") == 3 << 20
     with pytest.raises(OperationRefused, match="its content is something else"):
         check_disk(Path(path), DiskFormat.QCOW2, "host1")
+
+
+@needs_qemu
+def test_the_disk_of_a_guest_is_nobody_elses(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    # One that was left by who was killed.
+    disk.with_name("disk.part").touch(mode=0o644)
+    create_disk(disk, 1, None)
+    assert disk.stat().st_mode & 0o777 == 0o600
+    assert check_disk(disk, DiskFormat.QCOW2, "host1") == 1 << 30
 
 
 @needs_qemu

@@ -16,10 +16,14 @@ def create_disk(disk: Path, gib: int, base: Path | None, base_format: str = "") 
 
     :param gib: its size, as the guest sees it.
     :raises DiskError: it cannot be made.
+    :raises OSError: nor can any other file.
     """
     if disk.exists():
         return
     unfinished = disk.with_name(f"{disk.name}.part")
+    unfinished.unlink(missing_ok=True)
+    # qemu-img would let all users of the host read it. QEMU, unless it is root, is given it by libvirt.
+    unfinished.touch(mode=0o600)
     # With the format, QEMU need not guess it from what a guest may have written.
     backing = ["-b", str(base), "-F", base_format] if base is not None else []
     _qemu_img("create", "-q", "-f", "qcow2", *backing, str(unfinished), f"{gib}G")
