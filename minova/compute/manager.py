@@ -78,9 +78,10 @@ class ComputeManager:
 
     @expose
     def rebuild_instance(self, ctxt: RequestContext, order: Order, instance: Instance, power_on: bool) -> None:
-        """Make a guest anew with fresh disks, and start it if told so."""
+        """Make a guest anew with fresh disks, and start it if told so; it stays as it is if that cannot be."""
 
         def rebuild() -> None:
+            self._driver.check_can_spawn(instance)
             self._driver.destroy(instance.uuid, home=instance.host)
             self._driver.spawn(instance, power_on=power_on)
 

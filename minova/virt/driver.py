@@ -43,6 +43,13 @@ class ComputeDriver(Protocol):
         """Return one guest, or None if this host does not have it."""
         ...
 
+    def check_can_spawn(self, instance: Instance) -> None:
+        """Check that what the guest is to be made from can be had, and have it here; no guest is changed.
+
+        :raises DriverError: it cannot, and why.
+        """
+        ...
+
     def spawn(self, instance: Instance, *, power_on: bool = True) -> None:
         """Create the guest, and start it unless told otherwise.
 

@@ -67,6 +67,14 @@ def test_failure_before_anything_was_thrown_away_is_an_error_too(lab: Lab) -> No
     assert lab.fault().message == f"destroy on host {before.host}: injected failure"
 
 
+def test_guest_whose_image_cannot_be_had_any_more_is_not_thrown_away(lab: Lab) -> None:
+    before = lab.boot()
+    lab.set("fake", failures=["check_can_spawn"])
+    lab.fail(lab.api.rebuild_instance(lab.ctxt, "vm"))
+    assert lab.fault().message == f"check_can_spawn on host {before.host}: injected failure"
+    assert lab.guest(str(before.host), before.uuid) is not None
+
+
 def test_failed_rebuild_can_be_repeated(lab: Lab) -> None:
     before = lab.boot()
     lab.set("fake", failures=["spawn"])

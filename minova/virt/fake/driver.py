@@ -75,6 +75,10 @@ class FakeDriver:
             return Guest(uuid=uuid, name=uuid, power_state=PowerState.NOSTATE)
         return record.as_guest() if record is not None else None
 
+    def check_can_spawn(self, instance: Instance) -> None:
+        """Do nothing: guests are made from nothing."""
+        self._failures.raise_if_told("check_can_spawn")
+
     def spawn(self, instance: Instance, *, power_on: bool = True) -> None:
         """Create the guest's file; of a guest that exists, change the power alone."""
         self._work("spawn")

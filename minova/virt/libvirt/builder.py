@@ -25,6 +25,16 @@ class Builder:
         self._facts = facts
         self._images = images
 
+    def check(self, instance: Instance) -> None:
+        """Have all here that :meth:`build` needs, and make nothing.
+
+        :raises InsufficientResources: there is no room for its image.
+        :raises OperationRefused: its image or its network cannot be had.
+        """
+        self._facts.network(instance.network)
+        if instance.image is not None:
+            self._require_fit(instance, self._images.fetch_files(instance.image))
+
     def build(self, instance: Instance) -> str:
         """Make the files of a guest, have this host own them, and return the XML of its domain.
 
@@ -57,15 +67,19 @@ class Builder:
         return domain_xml.build(self._conf, instance, hardware)
 
     def _make_disk(self, instance: Instance, image: CachedImage | None) -> None:
-        if image is not None and image.disk_bytes > instance.disk_gb * _GIB:
-            needed = -(-image.disk_bytes // _GIB)
-            raise self._refusal(f"its image needs a disk of {needed} GiB, and it has one of {instance.disk_gb}")
+        if image is not None:
+            self._require_fit(instance, image)
         base = image.disk if image is not None else None
         base_format = instance.image.disk_format.value if instance.image is not None else ""
         try:
             create_disk(self._storage.disk(instance.uuid), instance.disk_gb, base, base_format)
         except (DiskError, OSError) as error:
             raise self._refusal(str(error)) from error
+
+    def _require_fit(self, instance: Instance, image: CachedImage) -> None:
+        if image.disk_bytes > instance.disk_gb * _GIB:
+            needed = -(-image.disk_bytes // _GIB)
+            raise self._refusal(f"its image needs a disk of {needed} GiB, and it has one of {instance.disk_gb}")
 
     def _make_seed(self, instance: Instance) -> bool:
         """Make what cloud-init reads, if there is anything; return whether there is."""

@@ -69,6 +69,10 @@ class LibvirtDriver:
         guest = self._guests.find(uuid)
         return self._with_destination(guest) if guest is not None else None
 
+    def check_can_spawn(self, instance: Instance) -> None:
+        """Fetch the guest's image, and look for its network."""
+        self._builder.check(instance)
+
     def spawn(self, instance: Instance, *, power_on: bool = True) -> None:
         """Make the guest's files and domain; a disk that is there stays as it is, whoever has made it.
 

@@ -72,6 +72,14 @@ class ImageCache:
         """
         with self._troubles(image.disk):
             _note(image, folder)
+        return self.fetch_files(image)
+
+    def fetch_files(self, image: Image) -> CachedImage:
+        """Do as :meth:`fetch_image` does, for no guest yet: an image that none uses is kept for a while only.
+
+        :raises InsufficientResources: there is no room for it.
+        :raises OperationRefused: it cannot be had, or is not what it should be.
+        """
         disk = self.fetch(image.disk)
         return CachedImage(
             disk=disk,

@@ -96,6 +96,19 @@ def test_an_image_that_leads_to_files_of_the_host_makes_no_guest(
     assert source.get_guest(UUID) is None
 
 
+def test_what_a_guest_cannot_be_made_from_is_told_while_it_is_as_it_was(
+    rig: LibvirtRig, source: ComputeDriver, instance: Instance
+) -> None:
+    source.check_can_spawn(instance)
+    assert set(base_images(rig)) == files_of(instance.image)
+    assert source.list_guests() == ()
+    assert not (Path(rig.conf("source").libvirt.instances_path) / UUID).exists()
+    gone = replace(rig.image(), disk=ImageFile(location="/nowhere", sha256="0" * 64))
+    for refused in ({"image": gone}, {"network": "br7"}, {"disk_gb": 0}):
+        with pytest.raises(OperationRefused):
+            source.check_can_spawn(replace(instance, **refused))
+
+
 def clean_up(driver: ComputeDriver) -> None:
     assert isinstance(driver, LibvirtDriver)
     driver.manage_image_cache()
