@@ -160,9 +160,11 @@ class Storage:
         self.prepare_console(uuid)
 
     def remove_console(self, uuid: str) -> None:
-        """Remove what a guest has written on this host."""
+        """Remove what a guest has written on this host, with what virtlogd has kept of it under further names."""
+        log = self.console(uuid)
         with self._one_line_errors():
-            self.console(uuid).unlink(missing_ok=True)
+            for file in (log, *log.parent.glob(f"{log.name}.*")):
+                file.unlink(missing_ok=True)
 
     def prepare_console(self, uuid: str) -> None:
         """Make sure that what libvirtd, which is root's, writes down of a console can be read here."""

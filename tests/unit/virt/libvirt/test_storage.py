@@ -194,3 +194,12 @@ def test_only_where_its_owner_sends_it_a_guest_is_about_to_go(ours: Storage, the
     assert theirs.successor(UUID) is None
     theirs.remove(UUID, for_good=False)
     assert (ours.owner(UUID), ours.successor(UUID)) == ("ours", None)
+
+
+def test_no_console_of_a_guest_is_left_when_it_has_gone(ours: Storage) -> None:
+    log, other = ours.console(UUID), ours.console(OTHER)
+    kept = [other, other.with_name(f"{other.name}.0")]
+    for file in (log, log.with_name(f"{log.name}.0"), log.with_name(f"{log.name}.1"), *kept):
+        file.write_text("secret")
+    ours.remove(UUID, for_good=True)
+    assert sorted(log.parent.iterdir()) == sorted(kept)
