@@ -40,4 +40,12 @@ OPTS: list[cfg.Opt] = [
         max=3600,
         help="Seconds for which a server from which an image is fetched may be silent before it is given up.",
     ),
+    cfg.IntOpt(
+        "fetch_time_limit",
+        default=3600,
+        min=1,
+        max=604_800,
+        help="Seconds that the fetching of one file of an image may take in all, however much comes: all guests that "
+        "are to be made from it wait meanwhile.",
+    ),
 ]

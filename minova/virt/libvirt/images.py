@@ -10,10 +10,13 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 from oslo_config import cfg
@@ -139,29 +142,48 @@ class ImageCache:
         unfinished = path.with_suffix(_UNFINISHED)
         # Who is killed here leaves it, and the next overwrites it.
         try:
-            with location.opened(file.location, self._options.fetch_timeout) as source:
-                self._require_room(file, source.size or 0)
-                digest = self._write(file, source.chunks, unfinished)
+            with unfinished.open("wb") as output:
+                digest = self._fetch_in_time(file, output)
+                output.flush()
+                os.fsync(output.fileno())
             if digest != file.sha256:
                 reason = f"{location.shown(file.location)}: its SHA-256 digest is {digest}, not {file.sha256}"
                 raise InvalidInput(reason=f"{reason}: if it was changed on purpose, add it as a new image")
+            # Hypervisors do not run as we do.
+            unfinished.chmod(0o644)
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
         LOG.info("Image file %s fetched from %s", file.sha256, location.shown(file.location))
 
-    def _write(self, file: ImageFile, chunks: Iterable[bytes], unfinished: Path) -> str:
+    def _fetch_in_time(self, file: ImageFile, output: BinaryIO) -> str:
+        """Write a file of an image, and return its digest; others wait meanwhile, so it must not take for ever."""
+        digest: Future[str] = Future()
+
+        def fetch() -> None:
+            try:
+                digest.set_result(self._fetch(file, output))
+            except BaseException as error:
+                digest.set_exception(error)
+
+        # A server that sends a byte now and then is never silent. Left alone, it writes to what is closed, and ends.
+        thread = threading.Thread(target=fetch, name="image-fetch", daemon=True)
+        thread.start()
+        thread.join(self._options.fetch_time_limit)
+        if thread.is_alive():
+            reason = f"not fetched within {self._options.fetch_time_limit} s ([image_cache] fetch_time_limit)"
+            raise InvalidInput(reason=f"{location.shown(file.location)}: {reason}")
+        return digest.result()
+
+    def _fetch(self, file: ImageFile, output: BinaryIO) -> str:
         digest, written = hashlib.sha256(), 0
-        with unfinished.open("wb") as output:
-            for chunk in chunks:
+        with location.opened(file.location, self._options.fetch_timeout) as source:
+            self._require_room(file, source.size or 0)
+            for chunk in source.chunks:
                 digest.update(chunk)
                 output.write(chunk)
                 if written // _LOOK_EVERY != (written := written + len(chunk)) // _LOOK_EVERY:
                     self._require_room(file, 0)
-            output.flush()
-            os.fsync(output.fileno())
-        # Hypervisors do not run as we do.
-        unfinished.chmod(0o644)
         return digest.hexdigest()
 
     def _require_room(self, file: ImageFile, size: int) -> None:

@@ -5,8 +5,10 @@ import hashlib
 import os
 import shutil
 import struct
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from filelock import FileLock
 from oslo_config import cfg
 
+from minova import location
 from minova.exception import DriverError, InsufficientResources, OperationRefused
 from minova.objects import Image, ImageFile, utcnow
 from minova.states import DiskFormat
@@ -128,6 +131,30 @@ def test_what_a_killed_process_has_left_does_no_harm(site: Site) -> None:
     (site.folder / f"{file.sha256}.part").write_bytes(b"x" * 10**6)
     assert site.cache.fetch(file).read_bytes() == CONTENT
     assert site.cached() == [file.sha256]
+
+
+def test_server_that_comes_to_no_end_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        yield CONTENT[:1]
+        end.wait()
+        yield CONTENT[1:]
+
+    @contextmanager
+    def opened(_where: str, _timeout: float) -> Iterator[location.Source]:
+        yield location.Source(size=None, chunks=chunks())
+
+    site.conf.set_override("fetch_time_limit", 1, group="image_cache")
+    file = site.file()
+    with monkeypatch.context() as patch:
+        patch.setattr(location, "opened", opened)
+        assert "/image: not fetched within 1 s ([image_cache] fetch_time_limit)" in refusal(site, file)
+    path = site.host("host2").fetch(file)
+    [left] = [thread for thread in threading.enumerate() if thread.name == "image-fetch"]
+    end.set()
+    left.join()
+    assert path.read_bytes() == CONTENT, "what came too late was written to it"
 
 
 def free(monkeypatch: pytest.MonkeyPatch, *mib: int) -> None:
