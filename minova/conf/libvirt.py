@@ -23,7 +23,9 @@ OPTS: list[cfg.Opt] = [
             ("custom", "that of cpu_model"),
             ("none", "QEMU's own"),
         ],
-        help="Which CPU guests see. They can be live-migrated only where all that it can do is there too.",
+        help="Which CPU guests see. They can be live-migrated only where all that it can do is there too. That is "
+        "checked before a guest is moved, but for host-passthrough, which does not tell what it can do: a guest may "
+        "crash where the CPU is another, and nothing warns of that.",
     ),
     cfg.StrOpt("cpu_model", default="", help="The CPU model of cpu_mode = custom, by libvirt's name."),
     cfg.StrOpt(

@@ -10,10 +10,10 @@ import libvirt
 import pytest
 
 from minova.exception import ConfigurationError, DriverError
-from minova.objects import Instance
+from minova.objects import Instance, MigrateData
 from minova.virt.driver import ComputeDriver
 from minova.virt.libvirt.addresses import Addresses
-from tests.contract.rig import RUNNING, UUID, state
+from tests.contract.rig import OPTIONS, RUNNING, UUID, state
 from tests.fixtures.lab import wait_until
 from tests.fixtures.virt.rig import CMDLINE, READY, Console, LibvirtRig
 
@@ -55,6 +55,17 @@ def test_a_cpu_model_has_to_be_named(rig: LibvirtRig) -> None:
     rig.set("source", cpu_mode="custom")
     with pytest.raises(ConfigurationError, match="needs cpu_model"):
         rig.driver("source")
+
+
+WEAK_CPU = "<cpu mode='custom' match='exact'><model>qemu64</model></cpu>"
+STRONG_CPU = WEAK_CPU.replace("</cpu>", "<feature policy='require' name='avx512f'/></cpu>")
+"""An emulated one cannot do that."""
+
+
+def test_a_guest_whose_cpu_can_do_more_than_a_host_has_is_not_taken(source: ComputeDriver, instance: Instance) -> None:
+    source.check_can_live_migrate_destination(instance, OPTIONS, MigrateData(cpu=WEAK_CPU))
+    with pytest.raises(DriverError, match=r"the guest's CPU cannot be had here .*avx512f.* choose another host"):
+        source.check_can_live_migrate_destination(instance, OPTIONS, MigrateData(cpu=STRONG_CPU))
 
 
 @pytest.fixture
