@@ -202,13 +202,14 @@ class LiveMigrator:
 
     def _let_go_of_files(self, uuid: str, destination: str, *, sure: bool) -> None:
         """Leave the guest's files to the destination, or remove them if it has its own."""
-        self._storage.forget_destination(uuid)
         if self._storage.shares_with(destination):
             if self._storage.owner(uuid) == self._host:
                 self._storage.hand_over(uuid, destination)
         elif sure:
             # Otherwise the files stay until a conductor knows where the guest is, and has them removed.
             self._storage.remove(uuid, for_good=True)
+        # Last: until then it tells who has the files.
+        self._storage.forget_destination(uuid)
 
     def _look(self, uuid: str) -> Sight | None:
         return self._connection.run("live_migration", functools.partial(look, uuid))
