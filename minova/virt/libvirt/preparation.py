@@ -94,10 +94,11 @@ class Preparation:
 
     def roll_back(self, uuid: str) -> None:
         """Fulfil :meth:`minova.virt.driver.ComputeDriver.rollback_live_migration_at_destination`."""
-        if self._guests.has_domain(uuid):
-            return
+        # In this order: it may arrive meanwhile.
         if self._guests.is_arriving(uuid):
             raise self._connection.refusal(_ROLLBACK, "the guest is still arriving: abort its migration at the source")
+        if self._guests.has_domain(uuid):
+            return
         owner = self._storage.owner(uuid)
         if owner is None or self._storage.shares_with(owner):
             self._storage.remove(uuid, for_good=True)
