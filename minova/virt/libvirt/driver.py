@@ -76,9 +76,12 @@ class LibvirtDriver:
     def spawn(self, instance: Instance, *, power_on: bool = True) -> None:
         """Make the guest's files and domain; a disk that is there stays as it is, whoever has made it.
 
-        :raises OperationRefused: its disk is on another host, and cannot be reached.
+        :raises OperationRefused: its disk is on another host, and cannot be reached, or it is still to come from there.
         """
         if not self._guests.has_domain(instance.uuid):
+            if self._guests.is_arriving(instance.uuid):
+                reason = "its live migration to here has not ended (if its source is gone, `virsh destroy` it here)"
+                raise self._connection.refusal("spawn", reason)
             self._require_disk_of(instance.host)
             with self._room.taken(instance):
                 self._build(instance)

@@ -48,7 +48,7 @@ def test_a_guest_that_goes_off_before_its_migration_is_finished_has_arrived(
     assert not folder.exists()
 
 
-def test_the_files_of_a_guest_that_is_still_arriving_are_not_taken_away(
+def test_a_guest_that_is_still_arriving_is_neither_made_nor_taken_away(
     rig: LibvirtRig, source: ComputeDriver, destination: ComputeDriver, instance: Instance
 ) -> None:
     options = rig.never_converge()
@@ -60,6 +60,8 @@ def test_the_files_of_a_guest_that_is_still_arriving_are_not_taken_away(
             with pytest.raises(OperationRefused, match="still arriving") as caught:
                 destination.rollback_live_migration_at_destination(UUID)
             told.append(caught.value.message)
+            with pytest.raises(OperationRefused, match="its live migration to here has not ended"):
+                destination.spawn(instance)
             source.live_migration_abort(UUID)
 
     with pytest.raises(MigrationAborted):
