@@ -1,10 +1,16 @@
 """What all tests need before anything of oslo's is imported."""
 
+import signal
+
 import pytest
 
 from minova.cmd import init_backend
 
 init_backend()
+
+# A shell has what it runs in the background ignore Ctrl-C, and what that starts ignores it too: tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What is collected by way of other modules.
 pytest.register_assert_rewrite("tests.contract")
