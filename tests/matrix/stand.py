@@ -201,8 +201,9 @@ class Stand:
     def lose_source(self) -> None:
         """Turn the source off; it is fenced, and silent for long enough."""
         self.site.daemon(SOURCE).kill()
-        self.site.database.write(silence, SOURCE)
         self.set_fenced(SOURCE, True)
+        # Last: a report from before its end may still be taken.
+        self.site.database.write(silence, SOURCE)
 
     def set_fenced(self, host: str, fenced: bool) -> None:
         """Say that a host is off, or take that back."""
