@@ -42,13 +42,11 @@ class MigrateData:
     """What the hosts of a live migration tell each other, by way of the conductor. Drivers that need none leave it out.
 
     :ivar cpu: the guest's CPU, in the hypervisor's own words.
-    :ivar disk_bytes: size of the root disk, as the guest sees it.
     :ivar address: where the destination takes the guest.
     """
 
     VERSION: ClassVar[str] = "1.0"
     cpu: str = ""
-    disk_bytes: int = 0
     address: str = ""
 
 

@@ -18,9 +18,6 @@ from minova.objects import Instance
 NAMESPACE = "https://minova.dev/xmlns/instance/1.0"
 """That of the metadata element by which a guest is known to be minova's."""
 
-ROOT_DISK = "vda"
-"""The root disk, as guests name it too."""
-
 NAME_PREFIX = "instance-"
 """Names of domains are this and the UUID: those that users choose need not be unique."""
 
@@ -148,7 +145,7 @@ def _devices(domain: Element, instance: Instance, hardware: Hardware) -> None:
     # Another cache mode would lose what the guest has written, when it is live-migrated over shared storage.
     SubElement(disk, "driver", name="qemu", type="qcow2", cache="none", discard="unmap")
     SubElement(disk, "source", file=str(hardware.disk))
-    SubElement(disk, "target", dev=ROOT_DISK, bus="virtio")
+    SubElement(disk, "target", dev="vda", bus="virtio")
     if hardware.seed is not None:
         seed = SubElement(devices, "disk", type="file", device="cdrom")
         SubElement(seed, "driver", name="qemu", type="raw")

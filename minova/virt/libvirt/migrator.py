@@ -27,9 +27,6 @@ LOG = logging.getLogger(__name__)
 LONGEST_DOWNTIME_MS = 2_000_000
 """QEMU's limit (``MAX_MIGRATE_DOWNTIME``): the guest stands still until all that remains is copied."""
 
-DOWNTIME_MS = 500
-"""Nova's default (``live_migration_downtime``)."""
-
 _ALWAYS = (
     libvirt.VIR_MIGRATE_LIVE
     | libvirt.VIR_MIGRATE_PEER2PEER
@@ -136,8 +133,9 @@ class LiveMigrator:
         parameters[libvirt.VIR_MIGRATE_PARAM_URI] = f"tcp://{address}"
         if options.bandwidth_mib is not None:
             parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = options.bandwidth_mib
-        downtime = options.max_downtime_ms or DOWNTIME_MS
-        self._ask("live_migration", uuid, lambda domain: domain.migrateSetMaxDowntime(downtime))
+        if options.max_downtime_ms is not None:
+            downtime = options.max_downtime_ms
+            self._ask("live_migration", uuid, lambda domain: domain.migrateSetMaxDowntime(downtime))
         self._storage.note_destination(uuid, destination, post_copy=bool(options.post_copy))
         uri = f"qemu+{scheme}://{address}/system"
         return Attempt(self._connection.uri, uuid, uri, parameters, self._flags(options))

@@ -11,7 +11,6 @@ from minova.objects import Instance, MigrateData, MigrationOptions
 from minova.states import PowerState
 from minova.virt.libvirt.builder import Builder
 from minova.virt.libvirt.connection import Connection
-from minova.virt.libvirt.domain_xml import ROOT_DISK
 from minova.virt.libvirt.guests import Guests
 from minova.virt.libvirt.host import HostFacts
 from minova.virt.libvirt.migrator import LiveMigrator
@@ -146,5 +145,4 @@ class Preparation:
 
 def _describe(domain: libvirt.virDomain) -> MigrateData:
     cpu = ElementTree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)).find("cpu")
-    text = ElementTree.tostring(cpu, encoding="unicode") if cpu is not None else ""
-    return MigrateData(cpu=text, disk_bytes=domain.blockInfo(ROOT_DISK)[0])
+    return MigrateData(cpu=ElementTree.tostring(cpu, encoding="unicode") if cpu is not None else "")

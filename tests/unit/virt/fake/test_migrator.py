@@ -156,6 +156,21 @@ def test_a_pause_lets_it_converge(rig: FakeRig, source: FakeDriver, destination:
     assert (state(source), state(destination)) == (None, PAUSED)
 
 
+def test_a_guest_that_is_forced_is_paused_until_it_is_there(
+    rig: FakeRig, source: FakeDriver, destination: FakeDriver
+) -> None:
+    rig.never_converge()
+    seen = set()
+
+    def force(_: object) -> None:
+        source.live_migration_force_complete(UUID)
+        seen.add(state(source))
+
+    source.live_migration(INSTANCE, "destination", OPTIONS, DATA, force)
+    assert seen == {PAUSED}
+    assert (state(source), state(destination)) == (None, RUNNING)
+
+
 def test_a_guest_that_was_paused_before_it_was_forced_stays_paused(
     rig: FakeRig, source: FakeDriver, destination: FakeDriver
 ) -> None:
