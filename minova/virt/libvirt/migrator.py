@@ -199,8 +199,9 @@ class LiveMigrator:
         return HostUnusable(host=self._host, reason=reason)
 
     def _let_go_of_files(self, uuid: str, destination: str, *, sure: bool) -> None:
-        """Leave the guest's files to the destination, or remove them if it has its own."""
+        """Leave the guest's files to the destination, or remove them if it has its own; the console begins anew."""
         if self._storage.shares_with(destination):
+            self._storage.remove_console(uuid)
             if self._storage.owner(uuid) == self._host:
                 self._storage.hand_over(uuid, destination)
         elif sure:

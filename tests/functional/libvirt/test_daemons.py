@@ -42,6 +42,7 @@ def test_guest_does_not_notice_its_live_migration(make_site: Callable[..., VirtS
     assert migration["status"] == MigrationStatus.COMPLETED
     log = site.run(args=("instance", "console-log", "vm")).stdout
     assert "tick=" in log
+    assert site.console(HOST1, uuid) == "", "what it wrote stays behind"
     site.manage("instance", "live-migrate", "vm", "--to", HOST1, *how)
     site.wait_for_ticks(HOST1, uuid)
     site.run(args=("instance", "delete", "vm"))
