@@ -24,8 +24,7 @@ OPTS: list[cfg.Opt] = [
             ("none", "QEMU's own"),
         ],
         help="Which CPU guests see. They can be live-migrated only where all that it can do is there too. That is "
-        "checked before a guest is moved, but for host-passthrough, which does not tell what it can do: a guest may "
-        "crash where the CPU is another, and nothing warns of that.",
+        "checked before a guest is moved; for host-passthrough, that the host's CPU can do all that the other's can.",
     ),
     cfg.StrOpt("cpu_model", default="", help="The CPU model of cpu_mode = custom, by libvirt's name."),
     cfg.StrOpt(

@@ -1,7 +1,6 @@
 """What is checked before a live migration, and made ready for it at the destination. No guest moves here."""
 
 from dataclasses import replace
-from xml.etree import ElementTree
 
 import libvirt
 from oslo_config import cfg
@@ -9,6 +8,7 @@ from oslo_config import cfg
 from minova.exception import GuestNotFound, InsufficientResources
 from minova.objects import Instance, MigrateData, MigrationOptions
 from minova.states import PowerState
+from minova.virt.libvirt import cpu
 from minova.virt.libvirt.builder import Builder
 from minova.virt.libvirt.connection import Connection
 from minova.virt.libvirt.guests import Guests
@@ -61,13 +61,13 @@ class Preparation:
             reason = f"{destination} does not share this host's storage: have the disks copied too, with --block"
         if reason is not None:
             raise self._connection.refusal(_SOURCE, reason)
-        return self._guests.on_domain(_SOURCE, instance.uuid, _describe)
+        return MigrateData(cpu=self._guests.on_domain(_SOURCE, instance.uuid, cpu.of_guest))
 
     def check_destination(self, instance: Instance, data: MigrateData) -> None:
         """Fulfil :meth:`minova.virt.driver.ComputeDriver.check_can_live_migrate_destination`."""
         self._facts.network(instance.network)
         if data.cpu:
-            self._connection.run(_DESTINATION, lambda connection: self._compare_cpu(connection, data.cpu))
+            self._connection.run(_DESTINATION, lambda connection: self._require_cpu(connection, data.cpu))
 
     def prepare(self, instance: Instance, options: MigrationOptions, data: MigrateData) -> MigrateData:
         """Fulfil :meth:`minova.virt.driver.ComputeDriver.pre_live_migration`."""
@@ -132,17 +132,11 @@ class Preparation:
         if options.block_migration:
             self._storage.keep_definition(instance.uuid, definition)
 
-    def _compare_cpu(self, connection: libvirt.virConnect, cpu: str) -> None:
-        flags, kind = libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE, self._conf.libvirt.virt_type
+    def _require_cpu(self, connection: libvirt.virConnect, guests: str) -> None:
         try:
-            connection.compareHypervisorCPU(None, None, None, kind, cpu, flags)
+            cpu.require(connection, self._conf.libvirt.virt_type, guests)
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_CPU_INCOMPATIBLE:
                 raise
             reason = f"the guest's CPU cannot be had here ({error}): choose another host, or see [libvirt] cpu_mode"
             raise self._connection.refusal(_DESTINATION, reason) from error
-
-
-def _describe(domain: libvirt.virDomain) -> MigrateData:
-    cpu = ElementTree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)).find("cpu")
-    return MigrateData(cpu=ElementTree.tostring(cpu, encoding="unicode") if cpu is not None else "")

@@ -5,6 +5,7 @@ import subprocess
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import libvirt
 import pytest
@@ -66,6 +67,20 @@ def test_a_guest_whose_cpu_can_do_more_than_a_host_has_is_not_taken(source: Comp
     source.check_can_live_migrate_destination(instance, OPTIONS, MigrateData(cpu=WEAK_CPU))
     with pytest.raises(DriverError, match=r"the guest's CPU cannot be had here .*avx512f.* choose another host"):
         source.check_can_live_migrate_destination(instance, OPTIONS, MigrateData(cpu=STRONG_CPU))
+
+
+def test_a_guest_that_has_its_hosts_cpu_is_not_taken_where_that_can_do_less(
+    rig: LibvirtRig, source: ComputeDriver, instance: Instance
+) -> None:
+    capabilities = ElementTree.fromstring(libvirt.open(rig.hosts.b.uri).getCapabilities())
+    cpu = capabilities.find("host/cpu")
+    assert cpu is not None
+    same = ElementTree.tostring(cpu, "unicode")
+    source.check_can_live_migrate_destination(instance, OPTIONS, MigrateData(cpu=same))
+    # The one is AMD's, the other Intel's: there is no host that has both.
+    better = same.replace("</cpu>", "<feature name='xop'/><feature name='mpx'/></cpu>")
+    with pytest.raises(DriverError, match=r"the guest's CPU cannot be had here .*(xop|mpx)"):
+        source.check_can_live_migrate_destination(instance, OPTIONS, MigrateData(cpu=better))
 
 
 @pytest.fixture
