@@ -1,5 +1,6 @@
 """What all tests need before anything of oslo's is imported."""
 
+import os
 import signal
 
 import pytest
@@ -14,3 +15,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # What is collected by way of other modules.
 pytest.register_assert_rewrite("tests.contract")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return more than there are processors: tests of whole services mostly wait for these."""
+    return len(os.sched_getaffinity(0)) + 2
