@@ -19,7 +19,7 @@ OPTS: list[cfg.Opt] = [
         choices=[
             ("auto", "host-model with kvm, none with qemu"),
             ("host-model", "the CPU model that is nearest to the host's"),
-            ("host-passthrough", "the host's CPU as it is: guests can move only between hosts with equal ones"),
+            ("host-passthrough", "the host's CPU as it is: guests can move only to hosts that can do as much"),
             ("custom", "that of cpu_model"),
             ("none", "QEMU's own"),
         ],
