@@ -78,11 +78,12 @@ class LibvirtDriver:
 
         :raises OperationRefused: its disk is on another host, and cannot be reached, or it is still to come from there.
         """
+        # In this order: it may arrive meanwhile.
+        if self._guests.is_arriving(instance.uuid):
+            reason = "its live migration to here has not ended (if its source is gone, `virsh destroy` it here)"
+            raise self._connection.refusal("spawn", reason)
         if not self._guests.has_domain(instance.uuid):
-            if self._guests.is_arriving(instance.uuid):
-                reason = "its live migration to here has not ended (if its source is gone, `virsh destroy` it here)"
-                raise self._connection.refusal("spawn", reason)
-            self._require_disk_of(instance.host)
+            self._require_disk(instance)
             with self._room.taken(instance):
                 self._build(instance)
         self._set_power(instance.uuid, power_on)
@@ -222,10 +223,12 @@ class LibvirtDriver:
         self._open_consoles.close()
 
     def manage_image_cache(self) -> None:
-        """Remove the images that no guest of any host has used for long."""
+        """Remove the images that no guest of any host has used for long, and what awaits guests that never came."""
+        self._preparation.clean_up()
         self._images.clean_up()
 
     def _build(self, instance: Instance) -> None:
+        self._storage.discard(instance.uuid)
         try:
             self._guests.define(instance.uuid, self._builder.build(instance))
         except InsufficientResources:
@@ -239,11 +242,12 @@ class LibvirtDriver:
         else:
             self._guests.stop(uuid, self._conf.libvirt.shutdown_timeout)
 
-    def _require_disk_of(self, host: str | None) -> None:
+    def _require_disk(self, instance: Instance) -> None:
         """Refuse to make a guest that was on another host with a new disk. :raises OperationRefused:"""
-        if host not in (None, self._host) and not self._storage.shares_with(host):
-            where, what_to_do = self._storage.root, "mount what both are to share, or delete the instance and boot anew"
-            reason = f"the guest's disk is on {host}, and {where} here is not shared with that: {what_to_do}"
+        host, disk = instance.host, self._storage.disk(instance.uuid)
+        if host not in (None, self._host) and not (self._storage.shares_with(host) and disk.is_file()):
+            what_to_do = "mount what both are to share, or delete the instance and boot anew"
+            reason = f"the disk that the guest had on {host} is not in {disk.parent}: {what_to_do}"
             raise self._connection.refusal("spawn", reason)
 
     def _with_destination(self, guest: Guest) -> Guest:

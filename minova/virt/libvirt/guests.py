@@ -270,8 +270,8 @@ class Guests:
         return successor
 
     def _claim(self, uuid: str) -> None:
-        """Write down that a guest has come here, if the host that it comes from has not lived to do so."""
-        if self._storage.successor(uuid) == self._host:
+        """Write down that a guest has come here, if nobody has done so."""
+        if self._storage.successor(uuid) == self._host or self._storage.expected_from(uuid) is not None:
             self._storage.hand_over(uuid, self._host)
 
     def _has_left(self, domain: libvirt.virDomain, uuid: str) -> bool:
@@ -279,11 +279,11 @@ class Guests:
         with self._definitions:
             self._claim(uuid)
             owner = self._storage.owner(uuid)
-            # Over the files that it was to get here from a host with storage of its own, it has arrived.
             if owner is None or not self._storage.shares_with(owner) or domain.isActive():
                 return False
             with taking_for_done(libvirt.VIR_ERR_NO_DOMAIN):
                 domain.undefineFlags(_UNDEFINE)
+            self._storage.remove_console(uuid)
             return True
 
 

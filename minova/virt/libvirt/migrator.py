@@ -64,10 +64,15 @@ class LiveMigrator:
         :raises HostUnusable: it is open whether the guest has left; the destination can tell.
         """
         uuid = instance.uuid
-        sight = self._look(uuid)
-        if sight is None:
-            self._let_go_of_files(uuid, destination, sure=False)
-            return
+        try:
+            sight = self._look(uuid)
+            if sight is None:
+                self._let_go_of_files(uuid, destination, options, sure=False)
+                return
+        except OperationRefused as error:
+            if self._storage.destination(uuid) is None:
+                raise
+            raise HostUnusable(host=self._host, reason=error.reason) from error
         going_to = self._storage.destination(uuid)
         if sight.leaving and going_to != destination:
             raise MigrationFailed(uuid=uuid, reason=f"it is migrating to {going_to or 'another host'} already")
@@ -76,7 +81,7 @@ class LiveMigrator:
         attempt = None if sight.leaving else self._start(sight, instance, destination, options, data)
         try:
             self._watch(uuid, attempt, options, on_progress)
-            self._conclude(uuid, destination, attempt)
+            self._conclude(uuid, destination, options, attempt)
         except OperationRefused as error:
             # What has begun is not known to have failed because libvirtd does not answer.
             raise HostUnusable(host=self._host, reason=error.reason) from error
@@ -173,14 +178,15 @@ class LiveMigrator:
                 # Perhaps it is only our connection that broke, and it goes on.
                 ours = None
 
-    def _conclude(self, uuid: str, destination: str, attempt: Attempt | None) -> None:
+    def _conclude(self, uuid: str, destination: str, options: MigrationOptions, attempt: Attempt | None) -> None:
         """Return if the guest has left, and raise what has happened if not."""
         with self._lock:
             aborted = uuid in self._aborted
             self._aborted.discard(uuid)
         sight = self._look(uuid)
         if sight is None:
-            self._let_go_of_files(uuid, destination, sure=attempt is not None and attempt.error is None)
+            sure = attempt is not None and attempt.error is None
+            self._let_go_of_files(uuid, destination, options, sure=sure)
             return
         if sight.may_have_left:
             raise self._open()
@@ -198,9 +204,9 @@ class LiveMigrator:
         )
         return HostUnusable(host=self._host, reason=reason)
 
-    def _let_go_of_files(self, uuid: str, destination: str, *, sure: bool) -> None:
+    def _let_go_of_files(self, uuid: str, destination: str, options: MigrationOptions, *, sure: bool) -> None:
         """Leave the guest's files to the destination, or remove them if it has its own; the console begins anew."""
-        if self._storage.shares_with(destination):
+        if not options.block_migration:
             self._storage.remove_console(uuid)
             if self._storage.owner(uuid) == self._host:
                 self._storage.hand_over(uuid, destination)

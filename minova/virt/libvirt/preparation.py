@@ -19,6 +19,9 @@ from minova.virt.libvirt.storage import Storage
 MOVABLE = (PowerState.RUNNING, PowerState.PAUSED)
 
 _SOURCE, _DESTINATION = "check_can_live_migrate_source", "check_can_live_migrate_destination"
+_NEVER_COMES_SECONDS = 86400.0
+"""For so long a migration may wait for its turn after all has been made ready for it."""
+
 _PREPARE, _ROLLBACK = "pre_live_migration", "rollback_live_migration_at_destination"
 
 
@@ -47,6 +50,7 @@ class Preparation:
 
     def check_source(self, instance: Instance, destination: str, options: MigrationOptions) -> MigrateData:
         """Fulfil :meth:`minova.virt.driver.ComputeDriver.check_can_live_migrate_source`."""
+        self._storage.require_place()
         guest, reason = self._guests.require(instance.uuid), None
         going_to, shared = self._migrator.destination_of(instance.uuid), self._storage.shares_with(destination)
         if guest.power_state not in MOVABLE:
@@ -98,18 +102,21 @@ class Preparation:
             raise self._connection.refusal(_ROLLBACK, "the guest is still arriving: abort its migration at the source")
         if self._guests.has_domain(uuid):
             return
-        owner = self._storage.owner(uuid)
-        if owner is None or self._storage.shares_with(owner):
-            self._storage.remove(uuid, for_good=True)
         # What this host owns was not made for a guest that was to come.
-        elif owner != self._host:
+        if self._storage.owner(uuid) != self._host:
             self._storage.discard(uuid)
+
+    def clean_up(self) -> None:
+        """Remove what was made for guests that did not come, if nobody could say so at the time."""
+        for uuid in self._storage.expected(_NEVER_COMES_SECONDS):
+            if not self._guests.is_arriving(uuid) and not self._guests.has_domain(uuid):
+                self._storage.discard(uuid)
 
     def _check_files(self, instance: Instance, options: MigrationOptions, *, arrives: bool) -> None:
         """Check what is here of a guest's files. :raises OperationRefused:"""
         uuid, comes_from, reason = instance.uuid, instance.host, None
         owner, shared = self._storage.owner(uuid), comes_from is not None and self._storage.shares_with(comes_from)
-        if arrives and owner != comes_from:
+        if arrives and comes_from not in (owner, self._storage.expected_from(uuid)):
             reason = "it has a guest of this instance already, though that should be elsewhere"
         elif not options.block_migration and (owner != comes_from or not self._storage.disk(uuid).is_file()):
             # The source may see for long that it is shared, though it is not mounted here any more.
@@ -118,8 +125,6 @@ class Preparation:
             )
         elif options.block_migration and shared:
             reason = f"{comes_from} has the same storage, so there are no disks to copy: leave out --block"
-        elif options.block_migration and owner is not None and self._storage.shares_with(owner):
-            reason = f"{self._storage.folder(uuid)} is {owner}'s"
         if reason is not None:
             raise self._connection.refusal(_PREPARE, reason)
 

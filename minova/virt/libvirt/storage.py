@@ -8,6 +8,7 @@ ever replaced as a whole, so it names one host at any moment.
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from minova.exception import ConfigurationError, OperationRefused
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-_OWNER, _FORMER_OWNER, _DEFINITION = "owner", "former_owner", "domain.xml"
+_OWNER, _FORMER_OWNER, _EXPECTED_FROM, _DEFINITION = "owner", "former_owner", "expected_from", "domain.xml"
 _REBOOTING, _MIGRATING = "rebooting", "migrating_to"
 _POST_COPY, _NOTED = "post-copy", 3
 _TEMPORARY = ".tmp"
@@ -81,10 +82,11 @@ class Storage:
         return [name for name in names if self.owner(name) == self._host]
 
     def hand_over(self, uuid: str, host: str) -> None:
-        """Have another host own the guest from now on."""
+        """Have a host own the guest from now on."""
         self._write(uuid, _OWNER, f"{host}\n")
         self.settle(uuid)
         self.forget_destination(uuid)
+        self._unlink(uuid, _EXPECTED_FROM)
 
     def successor(self, uuid: str) -> str | None:
         """Return the host to which the owner live-migrates the guest, or did when its process was killed."""
@@ -98,20 +100,39 @@ class Storage:
         if owner == self._host:
             return
         if owner is None:
-            self.settle(uuid)
-        else:
-            self._write(uuid, _FORMER_OWNER, f"{owner}\n")
+            self.hand_over(uuid, self._host)
+            return
+        self._write(uuid, _FORMER_OWNER, f"{owner}\n")
         self._write(uuid, _OWNER, f"{self._host}\n")
 
-    def expect(self, uuid: str, owner: str) -> None:
-        """Make an empty folder for a guest that is to come here from its owner, whatever lay there."""
+    def expect(self, uuid: str, host: str) -> None:
+        """Make an empty folder for a guest that is to come from a host that does not share it, whatever lay there.
+
+        Nobody owns it until the guest has come.
+
+        :raises OperationRefused: another host owns it.
+        """
         self._make_folder(uuid)
-        # First of all: until then what lies there may look like a guest of this host.
-        self._write(uuid, _OWNER, f"{owner}\n")
+        if self.owner(uuid) not in (None, self._host):
+            raise self._refusal(f"{self.folder(uuid)} is {self.owner(uuid)}'s")
+        self._write(uuid, _EXPECTED_FROM, f"{host}\n{self._host}\n")
         with self._one_line_errors():
-            for file in self.folder(uuid).iterdir():
-                if file.name != _OWNER:
+            # The owner first: until then what lies there looks like a guest of this host.
+            for file in sorted(self.folder(uuid).iterdir(), key=lambda file: file.name != _OWNER):
+                if file.name != _EXPECTED_FROM:
                     file.unlink(missing_ok=True)
+
+    def expected_from(self, uuid: str) -> str | None:
+        """Return the host from which a guest is to come with its disk; None: it has come, or is not to."""
+        noted = self._read(uuid, _EXPECTED_FROM)
+        return noted.splitlines()[0] if noted else None
+
+    def expected(self, seconds: float) -> list[str]:
+        """Return the UUIDs of the guests that were to come to this host with their disks so long ago, and have not."""
+        with self._one_line_errors():
+            marks = [mark for mark in self.root.glob(f"*/{_EXPECTED_FROM}") if _UUID.fullmatch(mark.parent.name)]
+            old = sorted(mark.parent.name for mark in marks if time.time() - mark.stat().st_mtime > seconds)
+        return [uuid for uuid in old if (self._read(uuid, _EXPECTED_FROM) or "").endswith(f"\n{self._host}")]
 
     def settle(self, uuid: str) -> None:
         """Keep for good what was taken from another host: there is no guest there any more."""
@@ -187,13 +208,23 @@ class Storage:
             _remove_folder(folder)
 
     def discard(self, uuid: str) -> None:
-        """Remove what was made for a guest that does not come, whoever has that guest."""
+        """Remove what was made for a guest that does not come, and nothing else."""
         self.remove_console(uuid)
         with self._one_line_errors():
-            if self.folder(uuid).is_dir() and not self.folder(uuid).is_symlink():
+            if self.expected_from(uuid) is not None and not self.folder(uuid).is_symlink():
                 _remove_folder(self.folder(uuid))
 
+    def require_place(self) -> None:
+        """Check that the guests' files are where they were when this compute started.
+
+        :raises OperationRefused: something was mounted there since, or is not any more.
+        """
+        if not (self._hosts / self._host).is_file():
+            reason = f"{self.root} is not what it was when this compute started: mount what belongs there, or restart"
+            raise self._refusal(f"{reason} minova-compute if that is done")
+
     def _make_folder(self, uuid: str) -> None:
+        self.require_place()
         with self._one_line_errors():
             folder = self.folder(uuid)
             _make(folder)
@@ -238,8 +269,8 @@ def _make(folder: Path) -> None:
 
 
 def _remove_folder(folder: Path) -> None:
-    # The owner last: until then it is seen whose the guest is, and what is left is removed again.
-    for file in sorted(folder.iterdir(), key=lambda file: file.name == _OWNER):
+    # These last: until then it is seen whose the guest is, and what is left is removed again.
+    for file in sorted(folder.iterdir(), key=lambda file: file.name in (_OWNER, _EXPECTED_FROM)):
         file.unlink(missing_ok=True)
     folder.rmdir()
 

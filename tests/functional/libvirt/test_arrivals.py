@@ -1,14 +1,16 @@
 """What becomes of guests between their arrival and the end of the migration, and of what lay about before."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import libvirt
 import pytest
 
-from minova.exception import GuestNotFound, MigrationAborted, OperationRefused
+from minova.exception import DriverError, GuestNotFound, MigrationAborted, OperationRefused
 from minova.objects import Instance, MigrationOptions, MigrationProgress
 from minova.virt.driver import ComputeDriver
+from minova.virt.libvirt import preparation
 from tests.contract.rig import DATA, RUNNING, SHUTDOWN, UUID, Interrupted, Progress, prepare, state
 from tests.fixtures.lab import wait_until
 from tests.fixtures.virt.rig import LibvirtRig
@@ -34,17 +36,20 @@ def arrive(rig: LibvirtRig, driver: ComputeDriver) -> None:
     libvirt.open(rig.hosts.b.uri).defineXML(driver._storage.definition(UUID))
 
 
+@pytest.mark.parametrize("finished", [True, False])
 def test_a_guest_that_goes_off_before_its_migration_is_finished_has_arrived(
-    rig: LibvirtRig, apart: ComputeDriver, instance: Instance, folder: Path
+    rig: LibvirtRig, apart: ComputeDriver, instance: Instance, folder: Path, finished: bool
 ) -> None:
     apart.pre_live_migration(instance, BLOCK, DATA)
     assert state(apart) is None
     arrive(rig, apart)
     assert state(apart) is SHUTDOWN
     apart.rollback_live_migration_at_destination(UUID)
-    apart.post_live_migration_at_destination(instance)
+    assert (folder / "disk").exists()
+    if finished:
+        apart.post_live_migration_at_destination(instance)
     assert (state(apart), (folder / "owner").read_text()) == (SHUTDOWN, "destination\n")
-    apart.destroy(UUID)
+    apart.destroy(UUID, home="destination")
     assert not folder.exists()
 
 
@@ -83,7 +88,9 @@ def test_a_disk_that_lies_about_is_not_what_a_disk_is_copied_to(
     assert (folder / "disk").read_bytes().startswith(b"QFI")
     arrive(rig, apart)
     (folder / "disk").write_text("what has been copied")
-    apart.pre_live_migration(instance, BLOCK, DATA)
+    with pytest.raises(OperationRefused, match="has a guest of this instance already"):
+        apart.pre_live_migration(instance, BLOCK, DATA)
+    apart.rollback_live_migration_at_destination(UUID)
     assert (folder / "disk").read_text() == "what has been copied"
 
 
@@ -114,12 +121,49 @@ def test_an_evacuation_without_the_disk_is_refused_and_leaves_nothing(
     source: ComputeDriver, apart: ComputeDriver, instance: Instance, folder: Path
 ) -> None:
     source.spawn(instance, power_on=False)
-    with pytest.raises(OperationRefused, match=r"the guest's disk is on source, and .* mount what both are to share"):
+    with pytest.raises(OperationRefused, match=r"the disk that the guest had on source is not in .*: mount what both"):
         apart.spawn(instance)
     assert (apart.list_guests(), folder.exists()) == ((), False)
     for host in (None, "destination"):
         apart.spawn(replace(instance, host=host), power_on=False)
         assert state(apart) is SHUTDOWN
+
+
+def test_an_evacuation_makes_no_other_disk_of_one_that_is_not_to_be_seen(
+    source: ComputeDriver, destination: ComputeDriver, instance: Instance
+) -> None:
+    source.spawn(instance, power_on=False)
+    source._storage.disk(UUID).unlink()
+    with pytest.raises(OperationRefused, match=f"is not in {source._storage.folder(UUID)}: mount what both"):
+        destination.spawn(replace(instance, host="source"))
+    assert (source._storage.owner(UUID), destination.list_guests()) == ("source", ())
+
+
+@pytest.mark.parametrize("known", [(), ("source",), ("destination",)])
+def test_hosts_that_do_not_know_that_they_share_a_disk_do_not_harm_it(
+    source: ComputeDriver, destination: ComputeDriver, instance: Instance, known: tuple[str, ...]
+) -> None:
+    """The folder was mounted after their computes had started."""
+    source.spawn(instance)
+    disk, hosts = source._storage.disk(UUID), source._storage.root / ".hosts"
+    for host in {"source", "destination"} - {*known}:
+        (hosts / host).unlink()
+    for options in (BLOCK, MigrationOptions()):
+        with suppress(DriverError):
+            prepare(source, destination, instance, options)
+        destination.rollback_live_migration_at_destination(UUID)
+        assert (state(source), disk.exists(), source._storage.owner(UUID)) == (RUNNING, True, "source")
+
+
+def test_what_awaits_a_guest_that_never_comes_is_removed(
+    apart: ComputeDriver, instance: Instance, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart.pre_live_migration(instance, BLOCK, DATA)
+    apart.manage_image_cache()
+    assert folder.exists()
+    monkeypatch.setattr(preparation, "_NEVER_COMES_SECONDS", -1.0)
+    apart.manage_image_cache()
+    assert not folder.exists()
 
 
 def test_a_host_that_does_not_see_the_disk_makes_no_other(

@@ -176,15 +176,48 @@ def test_what_a_guest_wrote_when_it_was_here_before_is_forgotten(ours: Storage) 
 
 
 def test_what_lay_about_makes_way_for_a_guest_that_is_expected(ours: Storage) -> None:
-    ours.expect(UUID, "theirs")
-    assert (ours.owned(), ours.owner(UUID), ours.disk(UUID).exists()) == ([], "theirs", False)
+    ours.expect(UUID, "apart")
+    assert (ours.owned(), ours.owner(UUID), ours.disk(UUID).exists()) == ([], None, False)
+    assert ours.expected_from(UUID) == "apart"
+
+
+def test_what_another_host_owns_makes_way_for_nothing(ours: Storage, theirs: Storage) -> None:
+    with pytest.raises(OperationRefused, match=f"{UUID} is ours's"):
+        theirs.expect(UUID, "ours")
+    theirs.discard(UUID)
+    assert (ours.disk(UUID).exists(), ours.owner(UUID)) == (True, "ours")
 
 
 def test_what_was_made_for_a_guest_that_does_not_come_is_discarded(ours: Storage) -> None:
-    ours.hand_over(UUID, "apart")
+    ours.expect(UUID, "apart")
     for _ in range(2):
         ours.discard(UUID)
         assert not ours.folder(UUID).exists()
+
+
+@pytest.mark.parametrize("come", [lambda storage: storage.take(UUID), lambda storage: storage.hand_over(UUID, "ours")])
+def test_what_was_made_for_a_guest_that_has_come_stays(ours: Storage, come: Callable[[Storage], None]) -> None:
+    ours.expect(UUID, "apart")
+    ours.disk(UUID).write_text("what has been copied")
+    come(ours)
+    ours.discard(UUID)
+    assert (ours.owner(UUID), ours.expected_from(UUID), ours.disk(UUID).exists()) == ("ours", None, True)
+
+
+def test_who_waits_in_vain_is_known(ours: Storage, theirs: Storage) -> None:
+    theirs.expect(OTHER, "apart")
+    assert (theirs.expected(-1), ours.expected(-1), theirs.expected(3600)) == ([OTHER], [], [])
+    theirs.take(OTHER)
+    assert theirs.expected(-1) == []
+
+
+def test_nothing_is_made_where_something_else_was_mounted_since(ours: Storage) -> None:
+    ours.root.rename(ours.root.with_name("unmounted"))
+    ours.root.mkdir()
+    for make in (lambda: ours.take(OTHER), lambda: ours.expect(OTHER, "apart")):
+        with pytest.raises(OperationRefused, match="not what it was when this compute started"):
+            make()
+    assert list(ours.root.iterdir()) == []
 
 
 def test_only_where_its_owner_sends_it_a_guest_is_about_to_go(ours: Storage, theirs: Storage) -> None:
