@@ -3,7 +3,7 @@
 All methods are idempotent, but for :meth:`~ComputeDriver.console_input`: asked again for what is already so, they
 succeed. All may be called from several threads, though never two at once for the same guest, but for those that reach
 into a live migration that is under way (:meth:`~ComputeDriver.live_migration_abort`,
-:meth:`~ComputeDriver.live_migration_force_complete`), are about its console, or only read
+:meth:`~ComputeDriver.live_migration_force_complete`), are about its console, or look what is there
 (:meth:`~ComputeDriver.get_guest`, :meth:`~ComputeDriver.list_guests`). At the source of a live migration, nothing is
 left open in the options but the bandwidth, which is the driver's to choose then. They raise
 :class:`~minova.exception.DriverError` for what the hypervisor cannot do.
@@ -44,9 +44,12 @@ class ComputeDriver(Protocol):
         ...
 
     def check_can_spawn(self, instance: Instance) -> None:
-        """Check that what the guest is to be made from can be had, and have it here; no guest is changed.
+        """Check that there is room for the guest, be it here already, and have here what it is to be made from.
 
-        :raises DriverError: it cannot, and why.
+        No guest is changed.
+
+        :raises InsufficientResources: the host has no room.
+        :raises DriverError: it cannot be made, and why.
         """
         ...
 
@@ -90,7 +93,7 @@ class ComputeDriver(Protocol):
     def check_can_live_migrate_source(
         self, instance: Instance, destination: str, options: MigrationOptions
     ) -> MigrateData:
-        """Check at the source, changing nothing, that the guest can be live-migrated; return what it is like.
+        """Check at the source that the guest can be live-migrated, and leave it as it is; return what it is like.
 
         :raises DriverError: it cannot, and why.
         """

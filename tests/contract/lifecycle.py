@@ -64,6 +64,17 @@ def test_spawn_refuses_what_the_host_has_no_room_for(source: ComputeDriver, inst
     assert source.get_guest(OTHER) is None
 
 
+@pytest.mark.parametrize("size", ["vcpus", "memory_mb", "disk_gb"])
+def test_a_guest_that_would_not_find_room_again_is_told_so_while_it_is_there(
+    source: ComputeDriver, instance: Instance, size: str
+) -> None:
+    source.spawn(instance)
+    source.check_can_spawn(instance)
+    with pytest.raises(InsufficientResources, match="source"):
+        source.check_can_spawn(replace(instance, **{size: getattr(source.capacity(), size) + 1}))
+    assert state(source) is RUNNING
+
+
 @pytest.mark.fake_only(reason="a real host needs some memory for itself")
 def test_spawn_can_fill_the_host(source: ComputeDriver, instance: Instance) -> None:
     capacity = source.capacity()

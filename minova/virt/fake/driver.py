@@ -76,8 +76,9 @@ class FakeDriver:
         return record.as_guest() if record is not None else None
 
     def check_can_spawn(self, instance: Instance) -> None:
-        """Do nothing: guests are made from nothing."""
+        """Look for room: guests are made from nothing."""
         self._failures.raise_if_told("check_can_spawn")
+        self._require_room(instance)
 
     def spawn(self, instance: Instance, *, power_on: bool = True) -> None:
         """Create the guest's file; of a guest that exists, change the power alone."""
@@ -225,7 +226,8 @@ class FakeDriver:
             self._sleep(self._conf.fake.operation_time)
 
     def _require_room(self, instance: Instance) -> None:
-        capacity, guests = self._capacity(), self._files.read_all()
+        capacity = self._capacity()
+        guests = [guest for guest in self._files.read_all() if guest.uuid != instance.uuid]
         for field, what in (("vcpus", "vCPUs"), ("memory_mb", "MiB of memory"), ("disk_gb", "GiB of disk")):
             wanted: int = getattr(instance, field)
             free: int = getattr(capacity, field) - sum(getattr(guest, field) for guest in guests)

@@ -70,8 +70,9 @@ class LibvirtDriver:
         return self._with_destination(guest) if guest is not None else None
 
     def check_can_spawn(self, instance: Instance) -> None:
-        """Fetch the guest's image, and look for its network."""
-        self._builder.check(instance)
+        """Look for room and for the guest's network, and fetch its image."""
+        with self._room.taken(instance):
+            self._builder.check(instance)
 
     def spawn(self, instance: Instance, *, power_on: bool = True) -> None:
         """Make the guest's files and domain; a disk that is there stays as it is, whoever has made it.
