@@ -22,6 +22,7 @@ _CHUNK = 2**20
 _LONGEST = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _AUTHORITY = re.compile(r"[^/?#]*")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _URL = re.compile(r"https?://[!-.0-~][!-~]*", re.IGNORECASE)
 
 
@@ -124,14 +125,15 @@ def _url(url: str, timeout: float) -> Iterator[Source]:
     try:
         # What is compressed on the way would have another size and digest.
         response = requests.get(url, stream=True, timeout=timeout, headers={"Accept-Encoding": "identity"})
-    except requests.RequestException as error:
+    # Of host names that there cannot be, urllib3's own errors come through.
+    except (requests.RequestException, ValueError) as error:
         raise _unreachable(url, error, timeout) from None
     with response:
         if response.status_code != requests.codes.ok:
             answer = " ".join(f"{response.status_code} {response.reason}".split())
             raise InvalidInput(reason=f"{shown(url)}: the server answers {answer}")
         length = response.headers.get("Content-Length", "")
-        yield Source(size=int(length) if length.isdecimal() else None, chunks=_receive(url, response, timeout))
+        yield Source(size=int(length) if _LENGTH.fullmatch(length) else None, chunks=_receive(url, response, timeout))
 
 
 def _receive(url: str, response: "requests.Response", timeout: float) -> Iterator[bytes]:

@@ -101,6 +101,20 @@ def test_server_that_is_not_reached(answer: list[Any], error: Exception, told: s
     assert refusal(SECRET_URL) == f"{SHOWN_URL}: {told}"
 
 
+@pytest.mark.parametrize("host", ["a..b", ".a", "a" * 64])
+def test_host_name_that_there_cannot_be(host: str) -> None:
+    told = refusal(f"http://user:geheim@{host}/disk?geheim")
+    assert told == f"http://***@{host}/disk?***: this is no URL that can be fetched"
+
+
+@pytest.mark.parametrize("length", ["", "-1", "1e3", "\u0663", "9" * 5000])
+def test_length_that_is_none_is_not_believed(answer: list[Any], length: str) -> None:
+    response = Response(b"content")
+    response.headers["Content-Length"] = length
+    answer.append(response)
+    assert read(SECRET_URL) == (None, b"content")
+
+
 def test_server_that_has_it_not(answer: list[Any]) -> None:
     answer.append(Response(status=404))
     assert refusal(SECRET_URL) == f"{SHOWN_URL}: the server answers 404 Not Found"
