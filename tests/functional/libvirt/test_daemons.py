@@ -33,11 +33,12 @@ def assert_it_never_stopped(site: VirtSite, uuid: str, heard: Callable[[], Seque
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "block"])
 def test_guest_does_not_notice_its_live_migration(make_site: Callable[..., VirtSite], shared: bool) -> None:
     site = make_site(shared=shared)
-    uuid = site.boot(HOST1)
-    how, heard = () if shared else ("--block",), site.listen(HOST1, uuid)
+    uuid = site.boot(HOST1, "--network", "br0")
+    how, heard, card = () if shared else ("--block",), site.listen(HOST1, uuid), site.network_card(HOST1, uuid)
     moved = site.manage("instance", "live-migrate", "vm", "--to", HOST2, *how)
     assert moved["host"] == HOST2
     assert_it_never_stopped(site, uuid, heard)
+    assert site.network_card(HOST2, uuid) == card
     [migration] = site.manage("migration", "list", "--instance", "vm")
     assert migration["status"] == MigrationStatus.COMPLETED
     log = site.run(args=("instance", "console-log", "vm")).stdout
@@ -67,14 +68,20 @@ def begin_slowly(site: VirtSite, uuid: str, *how: str) -> str:
     return action
 
 
-def test_live_migration_that_is_aborted_leaves_the_guest_where_it_is(site: VirtSite) -> None:
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "block"])
+def test_live_migration_that_is_aborted_leaves_the_guest_where_it_is(
+    make_site: Callable[..., VirtSite], shared: bool
+) -> None:
+    site = make_site(shared=shared)
     uuid = site.boot(HOST1)
-    action = begin_slowly(site, uuid)
+    action = begin_slowly(site, uuid, *(() if shared else ("--block",)))
+    assert site.disk(HOST2, uuid).exists()
     site.manage("migration", "abort", action)
     assert site.end_of(action).status is ActionStatus.CANCELLED
     site.wait_for_ticks(HOST1, uuid)
     assert site.ticks(HOST2, uuid) == []
     assert site.instance(uuid).host == HOST1
+    assert (site.disk(HOST1, uuid).exists(), site.disk(HOST2, uuid).exists()) == (True, shared)
 
 
 def test_live_migration_that_is_forced_ends(site: VirtSite) -> None:
@@ -148,12 +155,13 @@ def test_host_that_comes_back_leaves_the_disk_of_its_evacuated_guest_alone(site:
 
 
 def test_cold_migration_and_rebuild(site: VirtSite) -> None:
-    uuid = site.boot(HOST1)
-    last = site.ticks(HOST1, uuid)[-1]
+    uuid = site.boot(HOST1, "--network", "br0")
+    last, card = site.ticks(HOST1, uuid)[-1], site.network_card(HOST1, uuid)
     assert site.manage("instance", "migrate", "vm", "--to", HOST2)["host"] == HOST2
     site.wait_for_ticks(HOST2, uuid)
     assert site.ticks(HOST2, uuid)[0].disk >= last.disk, "its disk came along"
     site.manage("instance", "rebuild", "vm")
+    assert site.network_card(HOST2, uuid) == card
     site.wait_for(lambda: any(tick.disk == 1 for tick in site.ticks(HOST2, uuid)), "a fresh disk")
 
 

@@ -46,6 +46,11 @@ def test_a_host_whose_libvirtd_is_away_says_so_in_one_line(rig: LibvirtRig, sour
     assert source.list_guests() == ()
 
 
+def test_a_host_tells_which_cpu_it_has(rig: LibvirtRig, source: ComputeDriver) -> None:
+    capabilities = ElementTree.fromstring(libvirt.open(rig.hosts.a.uri).getCapabilities())
+    assert source.capacity().cpu_model == capabilities.findtext("host/cpu/model")
+
+
 def test_a_host_that_cannot_run_guests_as_configured_says_so(rig: LibvirtRig) -> None:
     rig.set("source", virt_type="kvm")
     with pytest.raises(DriverError, match="virt_type = kvm: this host cannot run such guests"):
