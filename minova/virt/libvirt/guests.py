@@ -241,7 +241,7 @@ class Guests:
             if domain.isActive():
                 if marked is None or _is_arriving(domain, state, reason):
                     return None
-                self._claim(uuid)
+                self._claim(domain, uuid)
                 addresses = self._addresses.of(domain)
             elif marked is None or self._has_left(domain, uuid):
                 return None
@@ -269,15 +269,16 @@ class Guests:
             return None
         return successor
 
-    def _claim(self, uuid: str) -> None:
-        """Write down that a guest has come here, if nobody has done so."""
-        if self._storage.successor(uuid) == self._host or self._storage.expected_from(uuid) is not None:
+    def _claim(self, domain: libvirt.virDomain, uuid: str) -> None:
+        """Write down that a guest has come here, if nobody has done so; its domain is defined at the end."""
+        came_with_disk = self._storage.expected_from(uuid) is not None and domain.isPersistent()
+        if came_with_disk or self._storage.successor(uuid) == self._host:
             self._storage.hand_over(uuid, self._host)
 
     def _has_left(self, domain: libvirt.virDomain, uuid: str) -> bool:
         """Return whether another host has a guest whose domain is shut off; then no domain of it is needed here."""
         with self._definitions:
-            self._claim(uuid)
+            self._claim(domain, uuid)
             owner = self._storage.owner(uuid)
             if owner is None or not self._storage.shares_with(owner) or domain.isActive():
                 return False

@@ -102,9 +102,7 @@ class Preparation:
             raise self._connection.refusal(_ROLLBACK, "the guest is still arriving: abort its migration at the source")
         if self._guests.has_domain(uuid):
             return
-        # What this host owns was not made for a guest that was to come.
-        if self._storage.owner(uuid) != self._host:
-            self._storage.discard(uuid)
+        self._storage.discard(uuid)
 
     def clean_up(self) -> None:
         """Remove what was made for guests that did not come, if nobody could say so at the time."""

@@ -208,10 +208,11 @@ class Storage:
             _remove_folder(folder)
 
     def discard(self, uuid: str) -> None:
-        """Remove what was made for a guest that does not come, and nothing else."""
+        """Remove what was made for a guest that does not come, and nothing that any host owns."""
         self.remove_console(uuid)
         with self._one_line_errors():
-            if self.expected_from(uuid) is not None and not self.folder(uuid).is_symlink():
+            nobodys = self.owner(uuid) is None and not self.folder(uuid).is_symlink()
+            if nobodys and self.expected_from(uuid) is not None:
                 _remove_folder(self.folder(uuid))
 
     def require_place(self) -> None:
