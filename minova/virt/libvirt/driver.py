@@ -70,7 +70,8 @@ class LibvirtDriver:
         return self._with_destination(guest) if guest is not None else None
 
     def check_can_spawn(self, instance: Instance) -> None:
-        """Look for room and for the guest's network, and fetch its image."""
+        """Look for room, for where its files are to be and for the guest's network, and fetch its image."""
+        self._storage.require_place()
         with self._room.taken(instance):
             self._builder.check(instance)
 
@@ -225,8 +226,8 @@ class LibvirtDriver:
 
     def manage_image_cache(self) -> None:
         """Remove the images that no guest of any host has used for long, and what awaits guests that never came."""
-        self._preparation.clean_up()
         self._images.clean_up()
+        self._preparation.clean_up()
 
     def _build(self, instance: Instance) -> None:
         self._storage.discard(instance.uuid)
@@ -246,7 +247,10 @@ class LibvirtDriver:
     def _require_disk(self, instance: Instance) -> None:
         """Refuse to make a guest that was on another host with a new disk. :raises OperationRefused:"""
         host, disk = instance.host, self._storage.disk(instance.uuid)
-        if host not in (None, self._host) and not (self._storage.shares_with(host) and disk.is_file()):
+        if host in (None, self._host):
+            return
+        known = self._storage.shares_with(host) and self._storage.owner(instance.uuid) in (host, self._host)
+        if not known or not disk.is_file():
             what_to_do = "mount what both are to share, or delete the instance and boot anew"
             reason = f"the disk that the guest had on {host} is not in {disk.parent}: {what_to_do}"
             raise self._connection.refusal("spawn", reason)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import libvirt
 
-from minova.exception import GuestNotFound
+from minova.exception import GuestNotFound, OperationRefused
 from minova.objects import Guest
 from minova.states import PowerState
 from minova.virt.libvirt.addresses import Addresses
@@ -271,9 +271,11 @@ class Guests:
 
     def _claim(self, domain: libvirt.virDomain, uuid: str) -> None:
         """Write down that a guest has come here, if nobody has done so; its domain is defined at the end."""
-        came_with_disk = self._storage.expected_from(uuid) is not None and domain.isPersistent()
-        if came_with_disk or self._storage.successor(uuid) == self._host:
-            self._storage.hand_over(uuid, self._host)
+        # What cannot be written now is when somebody looks again.
+        with suppress(OperationRefused):
+            came_with_disk = self._storage.expected_from(uuid) is not None and domain.isPersistent()
+            if came_with_disk or self._storage.successor(uuid) == self._host:
+                self._storage.hand_over(uuid, self._host)
 
     def _has_left(self, domain: libvirt.virDomain, uuid: str) -> bool:
         """Return whether another host has a guest whose domain is shut off; then no domain of it is needed here."""

@@ -1,11 +1,12 @@
 """What is checked before a live migration, and made ready for it at the destination. No guest moves here."""
 
+import logging
 from dataclasses import replace
 
 import libvirt
 from oslo_config import cfg
 
-from minova.exception import GuestNotFound, InsufficientResources
+from minova.exception import GuestNotFound, InsufficientResources, OperationRefused
 from minova.objects import Instance, MigrateData, MigrationOptions
 from minova.states import PowerState
 from minova.virt.libvirt import cpu
@@ -15,6 +16,8 @@ from minova.virt.libvirt.guests import Guests
 from minova.virt.libvirt.host import HostFacts
 from minova.virt.libvirt.migrator import LiveMigrator
 from minova.virt.libvirt.storage import Storage
+
+LOG = logging.getLogger(__name__)
 
 MOVABLE = (PowerState.RUNNING, PowerState.PAUSED)
 
@@ -107,8 +110,11 @@ class Preparation:
     def clean_up(self) -> None:
         """Remove what was made for guests that did not come, if nobody could say so at the time."""
         for uuid in self._storage.expected(_NEVER_COMES_SECONDS):
-            if not self._guests.is_arriving(uuid) and not self._guests.has_domain(uuid):
-                self._storage.discard(uuid)
+            try:
+                if not self._guests.is_arriving(uuid) and not self._guests.has_domain(uuid):
+                    self._storage.discard(uuid)
+            except OperationRefused as error:
+                LOG.warning("What was made ready for guest %s, which never came, is still there: %s", uuid, error)
 
     def _check_files(self, instance: Instance, options: MigrationOptions, *, arrives: bool) -> None:
         """Check what is here of a guest's files. :raises OperationRefused:"""

@@ -10,7 +10,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from oslo_config import cfg
@@ -72,14 +72,13 @@ class Storage:
         return self._consoles / f"{self.folder(uuid).name}.log"
 
     def owner(self, uuid: str) -> str | None:
-        """Return the host that has the guest, as far as its folder tells."""
-        return self._read(uuid, _OWNER)
+        """Return the host that has the guest, as far as its folder tells, or else the other one that expects it."""
+        owner, (_source, expecting) = self._read(uuid, _OWNER), self._mark(uuid)
+        return owner or (expecting if expecting != self._host else None)
 
     def owned(self) -> list[str]:
         """Return the UUIDs of the guests that this host has by their folders."""
-        with self._one_line_errors():
-            names = sorted(entry.name for entry in os.scandir(self.root) if _UUID.fullmatch(entry.name))
-        return [name for name in names if self.owner(name) == self._host]
+        return [uuid for uuid in self._uuids() if self.owner(uuid) == self._host]
 
     def hand_over(self, uuid: str, host: str) -> None:
         """Have a host own the guest from now on."""
@@ -104,6 +103,7 @@ class Storage:
             return
         self._write(uuid, _FORMER_OWNER, f"{owner}\n")
         self._write(uuid, _OWNER, f"{self._host}\n")
+        self._unlink(uuid, _EXPECTED_FROM)
 
     def expect(self, uuid: str, host: str) -> None:
         """Make an empty folder for a guest that is to come from a host that does not share it, whatever lay there.
@@ -113,8 +113,9 @@ class Storage:
         :raises OperationRefused: another host owns it.
         """
         self._make_folder(uuid)
-        if self.owner(uuid) not in (None, self._host):
-            raise self._refusal(f"{self.folder(uuid)} is {self.owner(uuid)}'s")
+        # One that only expects the guest is not asked: nobody else comes to remove what it has left.
+        if (owner := self._read(uuid, _OWNER)) not in (None, self._host):
+            raise self._refusal(f"{self.folder(uuid)} is {owner}'s")
         self._write(uuid, _EXPECTED_FROM, f"{host}\n{self._host}\n")
         with self._one_line_errors():
             # The owner first: until then what lies there looks like a guest of this host.
@@ -123,16 +124,17 @@ class Storage:
                     file.unlink(missing_ok=True)
 
     def expected_from(self, uuid: str) -> str | None:
-        """Return the host from which a guest is to come with its disk; None: it has come, or is not to."""
-        noted = self._read(uuid, _EXPECTED_FROM)
-        return noted.splitlines()[0] if noted else None
+        """Return the host from which a guest is to come here with its disk; None: it has come, or is not to."""
+        source, expecting = self._mark(uuid)
+        return source if expecting == self._host and self.owner(uuid) in (None, self._host) else None
 
-    def expected(self, seconds: float) -> list[str]:
-        """Return the UUIDs of the guests that were to come to this host with their disks so long ago, and have not."""
-        with self._one_line_errors():
-            marks = [mark for mark in self.root.glob(f"*/{_EXPECTED_FROM}") if _UUID.fullmatch(mark.parent.name)]
-            old = sorted(mark.parent.name for mark in marks if time.time() - mark.stat().st_mtime > seconds)
-        return [uuid for uuid in old if (self._read(uuid, _EXPECTED_FROM) or "").endswith(f"\n{self._host}")]
+    def expected(self, seconds: float) -> Iterator[str]:
+        """Yield the UUIDs of the guests that were to come here with their disks so long ago, and have not."""
+        for uuid in self._uuids():
+            with suppress(FileNotFoundError, NotADirectoryError):
+                made_at = (self.folder(uuid) / _EXPECTED_FROM).stat().st_mtime
+                if time.time() - made_at > seconds and self.expected_from(uuid) is not None:
+                    yield uuid
 
     def settle(self, uuid: str) -> None:
         """Keep for good what was taken from another host: there is no guest there any more."""
@@ -223,6 +225,15 @@ class Storage:
         if not (self._hosts / self._host).is_file():
             reason = f"{self.root} is not what it was when this compute started: mount what belongs there, or restart"
             raise self._refusal(f"{reason} minova-compute if that is done")
+
+    def _uuids(self) -> list[str]:
+        with self._one_line_errors():
+            return sorted(entry.name for entry in os.scandir(self.root) if _UUID.fullmatch(entry.name))
+
+    def _mark(self, uuid: str) -> tuple[str | None, str | None]:
+        """Return from which host a guest is to come with its disk, and to which."""
+        noted = (self._read(uuid, _EXPECTED_FROM) or "").splitlines()
+        return (noted[0], noted[1]) if len(noted) == 2 else (None, None)
 
     def _make_folder(self, uuid: str) -> None:
         self.require_place()

@@ -149,10 +149,38 @@ def test_hosts_that_do_not_know_that_they_share_a_disk_do_not_harm_it(
     for host in {"source", "destination"} - {*known}:
         (hosts / host).unlink()
     for options in (BLOCK, MigrationOptions()):
-        with suppress(DriverError):
-            prepare(source, destination, instance, options)
-        destination.rollback_live_migration_at_destination(UUID)
-        assert (state(source), disk.exists(), source._storage.owner(UUID)) == (RUNNING, True, "source")
+        for ask in (prepare, lambda _source, there, *how: there.pre_live_migration(*how, DATA)):
+            with suppress(DriverError):
+                ask(source, destination, instance, options)
+            destination.rollback_live_migration_at_destination(UUID)
+            assert (state(source), disk.exists(), source._storage.owner(UUID)) == (RUNNING, True, "source")
+
+
+def test_a_disk_that_came_unnoticed_is_not_made_anew_when_its_host_dies(
+    rig: LibvirtRig, destination: ComputeDriver, instance: Instance
+) -> None:
+    elsewhere = replace(instance, host="apart")
+    destination.pre_live_migration(elsewhere, BLOCK, DATA)
+    disk = destination._storage.disk(UUID)
+    disk.write_text("what has been copied")
+    third = rig.driver("source")
+    third.rollback_live_migration_at_destination(UUID)
+    with suppress(DriverError):
+        third.spawn(replace(instance, host="destination"))
+    assert disk.read_text() == "what has been copied"
+    third.destroy(UUID, home="destination")
+    assert (disk.read_text(), third._storage.owner(UUID)) == ("what has been copied", "destination")
+
+
+def test_a_definition_of_a_guest_that_is_elsewhere_goes_with_its_console(
+    rig: LibvirtRig, source: ComputeDriver, destination: ComputeDriver, instance: Instance
+) -> None:
+    source.spawn(instance, power_on=False)
+    log = source._storage.console(UUID)
+    log.write_text("secret")
+    destination.spawn(replace(instance, host="source"), power_on=False)
+    assert (state(source), log.exists(), state(destination)) == (None, False, SHUTDOWN)
+    assert not libvirt.open(rig.hosts.a.uri).listAllDomains()
 
 
 def test_what_awaits_a_guest_that_never_comes_is_removed(

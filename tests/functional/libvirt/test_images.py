@@ -72,7 +72,7 @@ def test_a_guest_of_a_raw_image_counts_on_its_disk(rig: LibvirtRig, source: Comp
 def test_guests_that_are_made_at_once_share_one_image(
     rig: LibvirtRig, source: ComputeDriver, destination: ComputeDriver, instance: Instance
 ) -> None:
-    other = replace(instance, uuid=OTHER)
+    other = replace(instance, uuid=OTHER, host="destination")
     with ThreadPoolExecutor(2) as pool:
         made = [pool.submit(source.spawn, instance), pool.submit(destination.spawn, other)]
         for each in made:
@@ -118,7 +118,7 @@ def test_what_a_guest_of_any_host_needs_is_kept_and_no_more(
     rig: LibvirtRig, source: ComputeDriver, destination: ComputeDriver, instance: Instance
 ) -> None:
     disk = converted(rig, "-O", "qcow2", "-o", "cluster_size=4k")
-    other = replace(instance, uuid=OTHER, image=replace(rig.image(), disk=disk))
+    other = replace(instance, uuid=OTHER, host="destination", image=replace(rig.image(), disk=disk))
     source.spawn(instance)
     destination.spawn(other, power_on=False)
     source.power_off(UUID)

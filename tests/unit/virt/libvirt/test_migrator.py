@@ -12,7 +12,7 @@ from oslo_config import cfg
 libvirt = pytest.importorskip("libvirt")
 
 from minova import conf as minova_conf  # noqa: E402
-from minova.exception import MigrationFailed  # noqa: E402
+from minova.exception import HostUnusable, MigrationFailed, OperationRefused  # noqa: E402
 from minova.objects import MigrateData, MigrationOptions, MigrationProgress  # noqa: E402
 from minova.virt.libvirt import migrator  # noqa: E402
 from minova.virt.libvirt.job import Sight  # noqa: E402
@@ -114,6 +114,33 @@ def test_libvirtds_talk_as_they_are_told(
     migrate(address="fd00::2")
     assert libvirtd.asked["peer"] == f"qemu+{scheme}://[fd00::2]/system"
     assert libvirtd.asked["flags"] & libvirt.VIR_MIGRATE_TLS
+
+
+def test_a_move_that_was_begun_is_open_while_libvirtd_is_away(
+    conf: cfg.ConfigOpts, libvirtd: Libvirtd, migrate: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_away(*_: object) -> None:
+        raise OperationRefused(host="a", operation="live_migration", reason="does libvirtd run?")
+
+    monkeypatch.setattr(libvirtd, "run", be_away)
+    with pytest.raises(OperationRefused):
+        migrate()
+    Storage(conf, "a").note_destination(UUID, "b", post_copy=False)
+    with pytest.raises(HostUnusable, match="does libvirtd run"):
+        migrate()
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_only_a_disk_that_was_copied_is_removed(
+    conf: cfg.ConfigOpts, libvirtd: Libvirtd, migrate: Callable[..., None], block: bool
+) -> None:
+    """Whatever can be seen at the end of who shares it."""
+    storage = Storage(conf, "a")
+    storage.take(UUID)
+    storage.disk(UUID).touch()
+    migrate(replace(OPTIONS, block_migration=block))
+    assert storage.disk(UUID).exists() is not block
+    assert storage.owner(UUID) == (None if block else "b")
 
 
 def test_no_destination_chooses_how_it_is_reached(libvirtd: Libvirtd, migrate: Callable[..., None]) -> None:

@@ -206,9 +206,44 @@ def test_what_was_made_for_a_guest_that_has_come_stays(ours: Storage, come: Call
 
 def test_who_waits_in_vain_is_known(ours: Storage, theirs: Storage) -> None:
     theirs.expect(OTHER, "apart")
-    assert (theirs.expected(-1), ours.expected(-1), theirs.expected(3600)) == ([OTHER], [], [])
+    assert [*theirs.expected(-1)] == [OTHER]
+    assert not [*ours.expected(-1), *theirs.expected(3600)]
     theirs.take(OTHER)
-    assert theirs.expected(-1) == []
+    assert not [*theirs.expected(-1)]
+
+
+@pytest.fixture
+def arriving(ours: Storage, theirs: Storage) -> Path:
+    """The disk of a guest that is about to come to them, from a host that does not share the storage."""
+    theirs.expect(OTHER, "apart")
+    theirs.disk(OTHER).write_text("what has been copied")
+    return ours.disk(OTHER)
+
+
+def test_what_another_host_expects_is_left_to_it(ours: Storage, theirs: Storage, arriving: Path) -> None:
+    assert (ours.owner(OTHER), theirs.owner(OTHER)) == ("theirs", None)
+    assert ours.expected_from(OTHER) is None
+    ours.discard(OTHER)
+    for for_good in (True, False):
+        ours.remove(OTHER, for_good=for_good)
+    assert arriving.exists()
+    theirs.remove(OTHER, for_good=True)
+    assert not arriving.exists()
+
+
+def test_what_another_host_expected_can_be_taken_and_goes_back(ours: Storage, theirs: Storage, arriving: Path) -> None:
+    ours.take(OTHER)
+    assert (ours.owner(OTHER), theirs.owner(OTHER), theirs.expected_from(OTHER)) == ("ours", "ours", None)
+    ours.remove(OTHER, for_good=False)
+    assert (ours.owner(OTHER), arriving.exists()) == ("theirs", True)
+
+
+def test_whoever_is_killed_in_taking_what_has_come_keeps_it(theirs: Storage, arriving: Path) -> None:
+    mark = (theirs.folder(OTHER) / "expected_from").read_text()
+    theirs.take(OTHER)
+    (theirs.folder(OTHER) / "expected_from").write_text(mark)
+    theirs.discard(OTHER)
+    assert arriving.exists()
 
 
 def test_nothing_is_made_where_something_else_was_mounted_since(ours: Storage) -> None:
