@@ -343,15 +343,15 @@ def purging(lab: Lab, history: int) -> Iterator[threading.Thread]:
     lab.set("conductor", purge_batch_size=1)
     thread = threading.Thread(target=lambda: purge(lab))
     thread.start()
+    wait_until(lambda: counts(lab)["actions"] < history, "the purge to begin")
     yield thread
     lab.cluster.conductors[0].retention.stop()
     thread.join(PATIENCE)
 
 
-def test_operations_go_on_meanwhile(lab: Lab, history: int, purging: threading.Thread) -> None:
+def test_operations_go_on_meanwhile(lab: Lab, purging: threading.Thread) -> None:
     lab.boot("other")
     lab.succeed(lab.api.stop_instance(lab.ctxt, "vm"))
-    assert counts(lab)["actions"] < history + 2
     assert purging.is_alive()
 
 
