@@ -40,6 +40,7 @@ class RabbitMQ:
         return environment(
             self._folder,
             HOME=str(home),
+            ERL_CRASH_DUMP=str(home / "erl_crash.dump"),
             ERL_EPMD_ADDRESS="127.0.0.1",
             ERL_EPMD_PORT=mapper_port,
             RABBITMQ_CONF_ENV_FILE=os.devnull,
