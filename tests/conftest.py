@@ -18,6 +18,7 @@ pytest.register_assert_rewrite("tests.contract")
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return more than there are processors: tests of whole services mostly wait for these."""
-    return len(os.sched_getaffinity(0)) + 2
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Return more than there are processors, unless xdist is told: tests of whole services mostly wait for these."""
+    told = "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ
+    return None if told else len(os.sched_getaffinity(0)) + 2

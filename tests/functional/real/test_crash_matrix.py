@@ -9,7 +9,7 @@ import pytest
 
 from tests.fixtures.services.services import Services
 
-_CELLS = "45"
+_CELLS = "30"
 _SEED = os.environ.get("MINOVA_MATRIX_SEED")
 """Of the choice of cells; without it each run makes another, and tells which."""
 
