@@ -22,10 +22,10 @@ LOG = logging.getLogger(__name__)
 MOVABLE = (PowerState.RUNNING, PowerState.PAUSED)
 
 _SOURCE, _DESTINATION = "check_can_live_migrate_source", "check_can_live_migrate_destination"
+_PREPARE, _ROLLBACK = "pre_live_migration", "rollback_live_migration_at_destination"
+
 _NEVER_COMES_SECONDS = 86400.0
 """For so long a migration may wait for its turn after all has been made ready for it."""
-
-_PREPARE, _ROLLBACK = "pre_live_migration", "rollback_live_migration_at_destination"
 
 
 class Preparation:
