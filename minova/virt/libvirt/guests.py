@@ -227,7 +227,7 @@ class Guests:
             if domain is not None:
                 return domain
             definition = self._storage.definition(uuid)
-            if definition is None or self._storage.owner(uuid) != self._host or self._gone_to(uuid) is not None:
+            if definition is None or not self._owns(uuid) or self._gone_to(uuid) is not None:
                 raise GuestNotFound(uuid=uuid, host=self._host)
             # To define it would change the other's.
             if _lookup(connection, uuid) is not None:
@@ -239,7 +239,8 @@ class Guests:
         try:
             marked, uuid, (state, reason) = _marked(domain), domain.UUIDString(), domain.state()
             if domain.isActive():
-                if marked is None or _is_arriving(domain, state, reason):
+                # Of one that this host owns nothing is asked that a hypervisor that hangs would keep waiting.
+                if marked is None or (not self._owns(uuid) and _is_arriving(domain, state, reason)):
                     return None
                 self._claim(domain, uuid)
                 addresses = self._addresses.of(domain)
@@ -256,16 +257,19 @@ class Guests:
 
     def _without_domain(self, uuid: str) -> Guest | None:
         """Return a guest that another host has handed over, and that has no domain yet; None: it is another host's."""
-        if self._storage.owner(uuid) != self._host or self._gone_to(uuid) is not None:
+        if not self._owns(uuid) or self._gone_to(uuid) is not None:
             return None
         definition = self._storage.definition(uuid)
         name = definition_name(definition) if definition is not None else ""
         return Guest(uuid=uuid, name=name or uuid, power_state=PowerState.SHUTDOWN)
 
+    def _owns(self, uuid: str) -> bool:
+        return self._storage.owner(uuid) == self._host
+
     def _gone_to(self, uuid: str) -> str | None:
         """Return where a guest without a domain here is, if libvirt has moved it while no compute looked."""
         successor = self._storage.successor(uuid)
-        if successor is None or self._storage.owner(uuid) != self._host or not self._storage.shares_with(successor):
+        if successor is None or not self._owns(uuid) or not self._storage.shares_with(successor):
             return None
         return successor
 

@@ -60,10 +60,12 @@ def add_conductors(site: Site, *scripts: Path) -> list[Daemon]:
 
 
 def add_computes(site: Site, previous: Path) -> tuple[Daemon, Daemon]:
-    """Start a compute of the release before and one of this."""
-    computes = site.add(COMPUTE, "old-host", scripts=previous), site.add(COMPUTE, "new-host")
-    site.wait_until_up()
-    return computes
+    """Start a compute of the release before and then one of this: of an older one, conductors hear after a while."""
+    old = site.add(COMPUTE, "old-host", scripts=previous)
+    site.wait_until_up(old)
+    new = site.add(COMPUTE, "new-host")
+    site.wait_until_up(new)
+    return old, new
 
 
 def check_logs(site: Site) -> None:
