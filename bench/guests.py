@@ -14,7 +14,6 @@ on. There are as many runs with shared storage as without it, so there are twice
 
 import argparse
 import re
-import statistics
 import sys
 import tempfile
 import threading
@@ -31,6 +30,7 @@ init_backend()
 
 import libvirt  # noqa: E402
 
+from bench import table  # noqa: E402
 from minova.cli.connection import Connection  # noqa: E402
 from minova.objects import BootRequest, MigrationOptions  # noqa: E402
 from tests.fixtures.command import count, run  # noqa: E402
@@ -177,18 +177,6 @@ def _measure(services: Services, hosts: TwoHosts, folder: Path, runs: int) -> di
     return took
 
 
-def _show(took: dict[str, list[float]]) -> None:
-    _say(f"{'':<40}{'median':>8}{'max':>8}   each, in milliseconds")
-    for name, values in took.items():
-        each = " ".join(f"{value:.0f}" for value in values)
-        _say(f"{name:<40}{statistics.median(values):>8.0f}{max(values):>8.0f}   {each}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 def main(argv: Sequence[str]) -> int:
     """Measure as often as the command line says; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.guests", description="How long real guests take, in ms.")
@@ -203,7 +191,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         hosts.up()
         with tempfile.TemporaryDirectory() as folder:
-            _show(_measure(services, hosts, Path(folder), runs))
+            table.show(_measure(services, hosts, Path(folder), runs), "milliseconds", 0)
     finally:
         hosts.down()
         services.stop()

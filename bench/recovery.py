@@ -14,18 +14,18 @@ import argparse
 import json
 import os
 import signal
-import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat, starmap
 from pathlib import Path
 
 from minova.cmd import init_backend
 
 init_backend()
 
+from bench import table  # noqa: E402
 from minova.cli.connection import Connection  # noqa: E402
 from minova.objects import Action, MigrationOptions  # noqa: E402
 from tests.fixtures.command import count, run  # noqa: E402
@@ -156,17 +156,9 @@ def _measure(services: Services, folder: Path, runs: int) -> None:
 
 
 def _show(bench: Bench, runs: int) -> None:
-    _say(f"{'':<16}{'median':>8}{'max':>8}   each, in seconds")
     cases = {"graceful stop": bench.graceful_stop, "kill -9": bench.kill, "compute back": bench.compute_back}
-    for name, measure in cases.items():
-        took = [measure() for _ in range(runs)]
-        each = " ".join(f"{seconds:.2f}" for seconds in took)
-        _say(f"{name:<16}{statistics.median(took):>8.2f}{max(took):>8.2f}   {each}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    # Each is measured when its line is due.
+    table.show({name: starmap(measure, repeat((), runs)) for name, measure in cases.items()}, "seconds", 2)
 
 
 def main(argv: Sequence[str]) -> int:
