@@ -2,7 +2,8 @@
 
 Each guest has a folder of its own below ``[libvirt] instances_path``, and in it a file that names the host that has the
 guest. Where hosts share the path, that file is how a guest that is shut down passes from one to the other: it is only
-ever replaced as a whole, so it names one host at any moment.
+ever replaced as a whole, so it names one host at any moment. A folder to which a guest is still to come with its disk
+has none: a file names the host that expects it, and only that one removes what it has made ready.
 """
 
 import os
@@ -74,7 +75,9 @@ class Storage:
     def owner(self, uuid: str) -> str | None:
         """Return the host that has the guest, as far as its folder tells, or else the other one that expects it."""
         owner, (_source, expecting) = self._read(uuid, _OWNER), self._mark(uuid)
-        return owner or (expecting if expecting != self._host else None)
+        if owner is not None:
+            return owner
+        return expecting if expecting != self._host else None
 
     def owned(self) -> list[str]:
         """Return the UUIDs of the guests that this host has by their folders."""

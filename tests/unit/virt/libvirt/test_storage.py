@@ -238,6 +238,14 @@ def test_what_another_host_expected_can_be_taken_and_goes_back(ours: Storage, th
     assert (ours.owner(OTHER), arriving.exists()) == ("theirs", True)
 
 
+def test_an_owner_that_cannot_be_made_out_is_not_nobody(ours: Storage) -> None:
+    (ours.folder(UUID) / "owner").write_text("")
+    ours.remove(UUID, for_good=True)
+    with pytest.raises(OperationRefused):
+        ours.expect(UUID, "apart")
+    assert ours.disk(UUID).exists()
+
+
 def test_whoever_is_killed_in_taking_what_has_come_keeps_it(theirs: Storage, arriving: Path) -> None:
     mark = (theirs.folder(OTHER) / "expected_from").read_text()
     theirs.take(OTHER)
