@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import stevedore._cache
 from oslo_config import cfg
 
 from minova import conf as minova_conf
@@ -95,6 +96,8 @@ def poison(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     state_path = next(option for option in base.OPTS if option.dest == "state_path")
     monkeypatch.setattr(state_path, "default", str(tmp_path / "state"))
+    # It keeps what is installed in a file of the user's, and has settled where when it was imported.
+    monkeypatch.setattr(stevedore._cache._c, "_dir", str(tmp_path_factory.getbasetemp()))
     monkeypatch.chdir(tmp_path)
     # Python audits this one from 3.13 on only.
     monkeypatch.setattr(time, "sleep", _sleep)
