@@ -32,12 +32,14 @@ class HostReporter:
         work: WorkQueue,
         done: Callable[[], list[tuple[str, int]]],
         resume: Callable[[], None],
+        patience: float,
     ) -> None:
         """Report ``host``, and renew its lease by that.
 
         :param control: the conductors'.
         :param done: says which orders are done that no conductor knows to be done yet.
         :param resume: called whenever the lease was renewed: what waited for that may begin.
+        :param patience: for how many seconds the hypervisor may be silent before what it works on counts as lost.
         """
         self._host = host
         self._driver = driver
@@ -47,6 +49,8 @@ class HostReporter:
         self._work = work
         self._done = done
         self._resume = resume
+        self._patience = patience
+        self._driver_seen_at = lease.now()
         self._started_at = utcnow()
         self._lock = threading.Lock()
         self._fenced = False
@@ -101,9 +105,12 @@ class HostReporter:
     def renew(self) -> None:
         """Tell the conductors that the orders in hand are being worked on.
 
-        Without a lease, only those that are begun: the others are about to be let go of, and nobody works on them.
+        Without a lease, only those that are begun: the others are about to be let go of, and nobody works on them. None
+        if the hypervisor hangs: nobody could ever give them up.
         """
-        orders = [*self._work.orders(begun=not self._lease.holds), *self._done()]
+        hangs = self._lease.now() - self._driver_seen_at > self._patience
+        in_hand = [] if hangs else self._work.orders(begun=not self._lease.holds)
+        orders = [*in_hand, *self._done()]
         if not orders:
             return
         try:
@@ -116,14 +123,16 @@ class HostReporter:
         # returns keeps only what it has begun: what is not listed, and is still wanted, is sent again at once.
         made_at, in_hand = utcnow(), self._work.let_go() if returns else self._work.orders()
         orders = (*in_hand, *self._done())
+        capacity, guests = self._driver.capacity(), self._driver.list_guests()
+        self._driver_seen_at = self._lease.now()
         return HostReport(
             host=self._host,
             rpc_version=HISTORY.version,
             started_at=self._started_at,
             made_at=made_at,
             started=returns,
-            capacity=self._driver.capacity(),
-            guests=self._driver.list_guests(),
+            capacity=capacity,
+            guests=guests,
             orders=orders,
         )
 

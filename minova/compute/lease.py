@@ -1,14 +1,10 @@
 """The lease of a host: for how long its compute may begin work without being heard."""
 
-import time
 from collections.abc import Callable
 
 from oslo_config import cfg
 
-
-def uptime() -> float:
-    """Return the seconds since the machine was started: unlike those of ``time.monotonic``, with those it slept."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+from minova.clock import uptime
 
 
 class HostLease:

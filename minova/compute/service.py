@@ -52,7 +52,15 @@ class ComputeService(Service):
         self._work = WorkQueue(host, conf.compute.max_concurrent_operations, self._lease, self._outbox.deliver)
         self._migrations = LiveMigrations(conf, driver, conductor)
         self.reporter = HostReporter(
-            host, driver, conductor, conductors, self._lease, self._work, self._outbox.orders, self._resume
+            host,
+            driver,
+            conductor,
+            conductors,
+            self._lease,
+            self._work,
+            self._outbox.orders,
+            self._resume,
+            conf.conductor.unresponsive_timeout,
         )
         manager = ComputeManager(driver, self._work, self._migrations, self._outbox)
         roll = RollCallAPI(conf, transport)

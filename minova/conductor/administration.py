@@ -93,7 +93,9 @@ class Administration:
         _exclude_claims(session, host)
         # An evacuation that begins now has this locked until it can be seen.
         compute = session.get(models.Service, (COMPUTE, host), with_for_update=True)
-        if not forced_down:
+        if forced_down:
+            _stop_waiting_for(session, host)
+        else:
             _require_none_made_anew(session, host)
             doubts.reopen(session, host)
         change = ServiceChange.FORCED_DOWN if forced_down else ServiceChange.FORCED_DOWN_UNSET
@@ -173,6 +175,13 @@ def _exclude_claims(session: Session, host: str) -> None:
     node = update(models.ComputeNode).where(models.ComputeNode.host == host)
     change = node.values(generation=models.ComputeNode.generation + 1)
     session.execute(change.execution_options(synchronize_session=False))
+
+
+def _stop_waiting_for(session: Session, host: str) -> None:
+    """Have the next sweep give up what a host was working on."""
+    action = models.Action
+    waiting = update(action).where(action.waits_for == host, action.status.in_(OPEN_ACTION))
+    session.execute(waiting.values(lease_expires_at=utcnow()).execution_options(synchronize_session=False))
 
 
 def _require_none_made_anew(session: Session, host: str) -> None:

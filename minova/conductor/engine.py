@@ -35,6 +35,9 @@ from minova.states import OPEN_ACTION, OPERATIONS, ActionStatus, PowerState, Ver
 
 LOG = logging.getLogger(__name__)
 
+_CALLS = 256
+"""How many computes are asked at the same time: one whose hypervisor hangs must not keep the others waiting."""
+
 
 class Engine:
     """One conductor's share of the actions."""
@@ -45,7 +48,10 @@ class Engine:
         self.owner = f"{host}/{secrets.token_hex(4)}"
         self.machine = Machine(services, self.name, self.owner)
         self._database = database
-        self._pool = ThreadPoolExecutor(services.conf.conductor.threads, thread_name_prefix="step")
+        self._pools = {
+            Kind.ORDER: ThreadPoolExecutor(services.conf.conductor.threads, thread_name_prefix="step"),
+            Kind.CALL: ThreadPoolExecutor(_CALLS, thread_name_prefix="call"),
+        }
         self._lock = threading.Lock()
         self._active: dict[str, Activity] = {}
 
@@ -99,7 +105,7 @@ class Engine:
             self._active[action.id] = activity
         # A pool that is being stopped takes nothing: the action stays listed, and is handed over with its lease.
         with contextlib.suppress(RuntimeError):
-            self._pool.submit(self._carry_out, task, activity)
+            self._pools[step.kind].submit(self._carry_out, task, activity)
 
     def activities(self) -> list[Activity]:
         """Return what the threads are doing."""
@@ -113,11 +119,15 @@ class Engine:
 
     def close(self) -> None:
         """Begin no more steps; what waits for a thread, or would, stays listed."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._shut_down(wait=False)
 
     def stop(self) -> None:
         """Finish the steps that the threads are in; what waits for a thread stays listed, and is handed over."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._shut_down(wait=True)
+
+    def _shut_down(self, *, wait: bool) -> None:
+        for pool in self._pools.values():
+            pool.shutdown(wait=wait, cancel_futures=True)
 
     def _submit(self, ctxt: RequestContext, begin: Callable[[Session, str], Task]) -> str:
         """Begin an action, unless it has begun already: a message may come twice, and the answer to a commit get lost.

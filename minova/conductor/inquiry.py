@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from minova.conductor.doubts import unclear_hosts
 from minova.conductor.explanation import Case, complete, given_up_at
+from minova.conductor.listening import Listening
 from minova.conductor.machine import Machine
 from minova.conductor.reconcile import left_behind, moved_strangely
 from minova.conductor.tasks import Services, Task
@@ -53,12 +54,15 @@ Answers = Mapping[str, GuestReport | str]
 class Inquiry:
     """Finds out how things stand with an instance. It changes nothing."""
 
-    def __init__(self, conf: cfg.ConfigOpts, database: Database, services: Services, machine: Machine) -> None:
+    def __init__(
+        self, conf: cfg.ConfigOpts, database: Database, services: Services, machine: Machine, listening: Listening
+    ) -> None:
         """Read from ``database``, and ask by the client of ``services``; ``machine`` knows the tasks."""
         self._conf = conf
         self._database = database
         self._compute = services.compute
         self._machine = machine
+        self._listening = listening
 
     def explain(self, ctxt: RequestContext, reference: str) -> Explanation:
         """Explain an instance by UUID (a deleted one too) or name. :raises InstanceNotFound: :raises AmbiguousName:"""
@@ -106,7 +110,28 @@ class Inquiry:
                 fault=_newest_fault(session, row.uuid),
                 progress=_progress(session, task),
             )
-            return replace(case, known=replace(known, action=_explained(session, case, action)))
+            return replace(case, known=replace(known, action=self._explained(session, case, action)))
+
+    def _explained(self, session: Session, case: Case, row: Row[Any] | None) -> ExplainedAction | None:
+        if row is None:
+            return None
+        task = case.task
+        running = task.current if task is not None and task.action.status in OPEN_ACTION else None
+        copied = ("id", "verb", "status", "attempt", "owner", "waits_for", "lease_expires_at")
+        ends = ("cancel_requested", "error", "submitted_at", "finished_at")
+        since, attempted_at = _times(session, row)
+        heard_at = max(row.heard_at, self._listening.since)
+        return ExplainedAction(
+            **{name: getattr(row, name) for name in (*copied, *ends)},
+            step=running.name if running is not None else row.step,
+            undoes=row.step if row.status == ActionStatus.UNDOING else "",
+            since=since,
+            attempted_at=attempted_at,
+            owner_seen_at=_seen_at(session, row.owner),
+            any_conductor=running is not None and running.kind is Kind.ORDER,
+            heard_at=heard_at,
+            given_up_at=given_up_at(case, row.waits_for, heard_at, row.lease_expires_at),
+        )
 
     def _task(self, session: Session, action: Row[Any] | None) -> tuple[Task | None, str]:
         """Return the task of an action that runs, or why this release does not know it."""
@@ -190,26 +215,6 @@ def _progress(session: Session, task: Task | None) -> MigrationProgress | None:
     row = models.Migration
     found = session.scalar(select(row.progress).where(row.action_id == task.action.id))
     return msgspec.convert(found, MigrationProgress) if found else None
-
-
-def _explained(session: Session, case: Case, row: Row[Any] | None) -> ExplainedAction | None:
-    if row is None:
-        return None
-    task = case.task
-    running = task.current if task is not None and task.action.status in OPEN_ACTION else None
-    copied = ("id", "verb", "status", "attempt", "owner", "waits_for", "lease_expires_at", "heard_at")
-    ends = ("cancel_requested", "error", "submitted_at", "finished_at")
-    since, attempted_at = _times(session, row)
-    return ExplainedAction(
-        **{name: getattr(row, name) for name in (*copied, *ends)},
-        step=running.name if running is not None else row.step,
-        undoes=row.step if row.status == ActionStatus.UNDOING else "",
-        since=since,
-        attempted_at=attempted_at,
-        owner_seen_at=_seen_at(session, row.owner),
-        any_conductor=running is not None and running.kind is Kind.ORDER,
-        given_up_at=given_up_at(case, row.waits_for, row.heard_at, row.lease_expires_at),
-    )
 
 
 def _times(session: Session, action: Row[Any]) -> tuple[datetime, datetime]:

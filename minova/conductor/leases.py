@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from minova.conductor import foreign, trace
 from minova.conductor.engine import Engine
+from minova.conductor.listening import Listening
 from minova.conductor.tasks import Task
 from minova.context import working_for
 from minova.db import convert, models
@@ -26,12 +27,12 @@ LOG = logging.getLogger(__name__)
 class Leases:
     """Renews the leases of what is being worked on, and takes over actions whose lease has run out."""
 
-    def __init__(self, conf: cfg.ConfigOpts, database: Database, engine: Engine) -> None:
-        """Serve ``engine``."""
+    def __init__(self, conf: cfg.ConfigOpts, database: Database, engine: Engine, listening: Listening) -> None:
+        """Serve ``engine``; ``listening`` tells whose silence is one."""
         self._conf = conf
         self._database = database
         self._engine = engine
-        self._listening_since = utcnow()
+        self._listening = listening
         self._lock = threading.Lock()
         self._handed_over = False
         self._foreign = foreign.ForeignActions(conf, database, engine.name)
@@ -43,20 +44,30 @@ class Leases:
             if active:
                 self._database.write(self._renew, active)
 
-    def renew_orders(self, orders: Sequence[tuple[str, int]]) -> None:
-        """Renew the leases of the actions whose orders a compute says it holds: (action id, sequence) each."""
+    def renew_orders(self, host: str, orders: Sequence[tuple[str, int]]) -> None:
+        """Renew the leases of the actions whose orders a compute says it holds: (action id, sequence) each.
+
+        One that is forced down is off for all that matters, and keeps nobody waiting.
+        """
         if orders:
-            self._database.write(self._renew_orders, orders)
+            self._database.write(self._renew_orders, host, orders)
 
     def sweep(self) -> None:
-        """Take over actions whose lease has run out, and run their current step again."""
+        """Take over actions whose lease has run out, and run their current step again.
+
+        Without the broker it could do nothing for them but keep them from conductors that have it.
+        """
+        if self._listening.is_deaf():
+            return
         found = self._find(models.Action.lease_expires_at < utcnow(), enough=foreign.BATCH)
-        self._foreign.look_after(found, self._listening_since)
+        self._listening.stored()
+        self._foreign.look_after(found, self._listening.since)
         for action_id, sequence in foreign.known(found)[: foreign.BATCH]:
             # Not locked for long: leases have to be renewed meanwhile.
             with self._lock:
                 if not self._handed_over:
                     self._take_over(action_id, sequence)
+            self._listening.stored()
 
     def host_returned(self, host: str, held: Sequence[tuple[str, int]]) -> None:
         """Send a compute that has just started the orders that it was sent before and does not hold any more."""
@@ -101,8 +112,9 @@ class Leases:
         if action is None or action.status not in OPEN_ACTION or action.sequence != sequence:
             return None
         now = utcnow()
-        # What a compute said while no conductor was there to hear it does not count as silence.
-        action.heard_at = max(action.heard_at, self._listening_since)
+        if action.lease_expires_at >= now and not returned:
+            # It was renewed just now.
+            return None
         if action.waits_for is not None and not returned:
             state = self._host_state(session, action.waits_for, now)
             if state is HostState.DOWN or self._is_overdue(action, now):
@@ -115,6 +127,8 @@ class Leases:
 
     def _restart(self, session: Session, action: models.Action) -> Task:
         previous = action.owner
+        # Sent again, it must not come too late.
+        action.heard_at = self._heard_at(action)
         self._engine.machine.touch(action)
         action.attempt += 1
         trace.add(session, action, Hop.TAKEOVER, self._engine.name, utcnow(), message=f"from {previous}")
@@ -151,14 +165,21 @@ class Leases:
         return convert.service_state(service, now, self._conf.service_down_time)
 
     def _is_overdue(self, action: models.Action, now: datetime) -> bool:
-        return action.heard_at < now - timedelta(seconds=self._conf.conductor.unresponsive_timeout)
+        return self._heard_at(action) < now - timedelta(seconds=self._conf.conductor.unresponsive_timeout)
+
+    def _heard_at(self, action: models.Action) -> datetime:
+        """Return from when on a compute has been silent: not while this conductor could not hear it."""
+        return max(action.heard_at, self._listening.since)
 
     def _renew(self, session: Session, active: Sequence[str]) -> None:
         mine = models.Action.owner == self._engine.owner
         query = update(models.Action).where(models.Action.id.in_(active), mine)
         session.execute(query.values(lease_expires_at=self._expiry()).execution_options(synchronize_session=False))
 
-    def _renew_orders(self, session: Session, orders: Sequence[tuple[str, int]]) -> None:
+    def _renew_orders(self, session: Session, host: str, orders: Sequence[tuple[str, int]]) -> None:
+        service = session.get(models.Service, (COMPUTE, host))
+        if service is not None and service.forced_down:
+            return
         for action_id, sequence in orders:
             query = update(models.Action).where(
                 models.Action.id == action_id,

@@ -42,7 +42,7 @@ class Reconciler:
         """Store a report and correct what it shows to be wrong; return what the host has to do."""
         # On its own: whatever goes wrong with a guest, the host has been heard.
         heard_before = self._database.write(_store, report)
-        self._leases.renew_orders(report.orders)
+        self._leases.renew_orders(report.host, report.orders)
         decided_at = utcnow()
         directive = self._database.write(self._judge, report, heard_before)
         if report.started and not directive.fenced:

@@ -17,6 +17,7 @@ from minova.conductor.engine import Engine
 from minova.conductor.images import Images
 from minova.conductor.inquiry import Inquiry
 from minova.conductor.leases import Leases
+from minova.conductor.listening import Listening
 from minova.conductor.manager import ConductorManager
 from minova.conductor.migrations import Migrations
 from minova.conductor.queries import Queries
@@ -24,13 +25,15 @@ from minova.conductor.reconcile import Reconciler
 from minova.conductor.retention import Retention
 from minova.conductor.rpcapi import HISTORY, TOPIC
 from minova.conductor.tasks import Services
+from minova.context import service_context
 from minova.db import models
 from minova.db.queries import COMPUTE, CONDUCTOR
 from minova.db.session import Database, LostRace
+from minova.exception import MinovaError
 from minova.notifications.notifier import Notifier
 from minova.notifications.payloads import ServiceChange
 from minova.objects import utcnow
-from minova.rpc.control import ControlEndpoint, LowestVersionEndpoint
+from minova.rpc.control import ControlAPI, ControlEndpoint, LowestVersionEndpoint
 from minova.rpc.rollcall import RollCallAPI
 from minova.rpc.server import get_server
 from minova.rpc.versions import Pins
@@ -38,6 +41,9 @@ from minova.scheduler.scheduler import Scheduler
 from minova.service import RENEWALS_PER_LEASE, Master, Service
 
 LOG = logging.getLogger(__name__)
+
+_TRIES = 3
+"""How often a message to a compute is tried to be sent: with oslo.messaging's pauses for less than a lease."""
 
 
 class ConductorService(Service):
@@ -61,9 +67,12 @@ class ConductorService(Service):
         database.publish_to(self._notifier.send)
         queries = Queries(conf, database)
         self._pins = Pins(conf, queries.lowest_version)
-        services = Services(conf, ComputeAPI(conf, transport, self._pins), Scheduler(conf))
+        compute = ComputeAPI(conf, transport, self._pins, retry=_TRIES)
+        services = Services(conf, compute, Scheduler(conf))
         self.engine = Engine(database, services, self._host)
-        self.leases = Leases(conf, database, self.engine)
+        self._conductors = ControlAPI(conf, transport, TOPIC, retry=1)
+        self._listening = Listening(conf)
+        self.leases = Leases(conf, database, self.engine, self._listening)
         self.retention = Retention(conf, database)
         manager = ConductorManager(
             self.engine,
@@ -72,7 +81,7 @@ class ConductorService(Service):
             Migrations(conf, database, services, self.engine),
             Reconciler(conf, database, services.scheduler, self.leases),
             self.leases,
-            Inquiry(conf, database, services, self.engine.machine),
+            Inquiry(conf, database, services, self.engine.machine, self._listening),
             Images(database),
             Consoles(database, services.compute),
         )
@@ -95,6 +104,7 @@ class ConductorService(Service):
         return (
             (self._conf.report_interval, self.heartbeat),
             (self._conf.report_interval, self._pins.sink),
+            (self._conf.conductor.lease / RENEWALS_PER_LEASE, self._listen),
             (self._conf.conductor.lease / RENEWALS_PER_LEASE, self.leases.renew),
             (self._conf.conductor.sweep_interval, self.leases.sweep),
             (self._conf.conductor.purge_interval, self.retention.run),
@@ -103,6 +113,15 @@ class ConductorService(Service):
     def heartbeat(self) -> None:
         """Write down that this conductor is alive."""
         self._database.write(self._beat)
+
+    def _listen(self) -> None:
+        """Ask ourselves by way of the broker: who does not hear himself hears nobody."""
+        try:
+            self._conductors.ping(service_context(), self._host)
+        except (MinovaError, oslo_messaging.MessagingException) as error:
+            LOG.warning("Nothing comes through the broker: %s", error)
+        else:
+            self._listening.heard()
 
     def describe(self) -> Mapping[str, Any]:
         """Return what the service is doing now."""
@@ -113,7 +132,7 @@ class ConductorService(Service):
             "doing": [f"{task.what} {task.subject} since {task.since.isoformat()}" for task in doing] or ["nothing"],
             "pins": [f"{pin.topic} {pin.version}: {pin.reason}" for pin in self._pins.in_force()] or ["none yet"],
             "pools": {
-                "steps": f"{len(doing)} of {self._conf.conductor.threads} threads",
+                "steps": f"{len(doing)} in work, and {self._conf.conductor.threads} threads for what is sent",
                 "RPC": f"{self._conf.executor_thread_pool_size} threads",
                 "database": self._database.engine.pool.status(),
             },

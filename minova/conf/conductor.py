@@ -35,16 +35,17 @@ OPTS: list[cfg.Opt] = [
         default=300,
         min=1,
         max=86400,
-        help="Seconds for which an action waits for a compute from which nothing is heard. After that the step fails "
-        "and the action is undone as far as the other hosts can do it.",
+        help="Seconds for which an action waits for a compute from which nothing is heard, or whose hypervisor hangs. "
+        "After that the step fails and the action is undone as far as the other hosts can do it. Time in which the "
+        "conductor could not reach the broker or the database does not count.",
     ),
     cfg.IntOpt(
         "threads",
         default=16,
         min=1,
         max=1024,
-        help="Number of steps that one conductor process works on at the same time. A step that waits for a compute "
-        "takes no thread.",
+        help="Number of orders that one conductor process sends at the same time. A step that waits for the outcome of "
+        "one takes no thread, and one that asks a compute a question takes another.",
     ),
     cfg.IntOpt(
         "retention_days",

@@ -33,10 +33,18 @@ class RPCAPI:
     HISTORY: ClassVar[History]
     NAMESPACE: ClassVar[str | None] = None
 
-    def __init__(self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, pins: Pins | None) -> None:
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        transport: oslo_messaging.Transport,
+        pins: Pins | None,
+        *,
+        retry: int | None = None,
+    ) -> None:
         """Make a client; nothing is sent and no pin resolved before the first message.
 
         :param pins: None: nothing holds this client back.
+        :param retry: how often it tries to reach a broker that is away; None: it waits for it.
         :raises ConfigurationError: ``[upgrade_levels]`` names a version that does not exist.
         """
         if pins is not None:
@@ -45,7 +53,7 @@ class RPCAPI:
         self._conf = conf
         self._pins = pins
         target = oslo_messaging.Target(topic=self.TOPIC, namespace=self.NAMESPACE)
-        self._client = oslo_messaging.get_rpc_client(transport, target, serializer=Serializer())
+        self._client = oslo_messaging.get_rpc_client(transport, target, serializer=Serializer(), retry=retry)
 
     def can_send_version(self, version: str) -> bool:
         """Return whether every live peer understands messages of ``version``."""

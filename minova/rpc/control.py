@@ -123,9 +123,11 @@ class ControlAPI(RPCAPI):
     HISTORY = HISTORY
     NAMESPACE = NAMESPACE
 
-    def __init__(self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, topic: str) -> None:
+    def __init__(
+        self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, topic: str, *, retry: int | None = None
+    ) -> None:
         self.TOPIC = topic  # type: ignore[misc]  # the one client that serves several topics
-        super().__init__(conf, transport, None)
+        super().__init__(conf, transport, None, retry=retry)
 
     def ping(self, ctxt: RequestContext, host: str | None) -> Pong:
         """Call :meth:`ControlEndpoint.ping`."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from oslo_config import cfg
 
 from minova.exception import HostUnusable
 from minova.exception_moves import PlaceUnclear
@@ -56,6 +57,36 @@ def faults(lab: Lab) -> list[tuple[str, str]]:
 
 
 # One host.
+
+
+def test_compute_whose_hypervisor_hangs_is_not_waited_for_once_it_is_forced_down(
+    lab: Lab, gate: Callable[[str], Gate]
+) -> None:
+    """It lives, and says for ever that it works on the order."""
+    converge(lab)
+    lab.boot(host="host1")
+    held = gate("power_off")
+    action = lab.api.stop_instance(lab.ctxt, "vm")
+    held.wait()
+    lab.cluster.computes["host1"].reporter.renew()
+    lab.api.set_service_forced_down(lab.ctxt, "host1", True)
+    assert "it was forced down" in lab.fail(action).error
+    held.open()
+
+
+def test_compute_whose_hypervisor_hangs_keeps_no_other_waiting(
+    conf: cfg.ConfigOpts, make_lab: Callable[..., Lab], gate: Callable[[str], Gate]
+) -> None:
+    conf.set_override("threads", 1, group="conductor")
+    lab = make_lab("host1", "host2")
+    lab.boot("stuck", host="host1")
+    lab.boot("free", host="host1")
+    held = gate("check_can_live_migrate_source")
+    action = live_migrate(lab, name="stuck")
+    held.wait()
+    lab.succeed(lab.api.stop_instance(lab.ctxt, "free"))
+    held.open()
+    lab.succeed(action)
 
 
 def test_power_operation_fails_and_the_next_report_of_the_host_tells_the_truth(

@@ -11,22 +11,10 @@ from oslo_config import cfg
 from minova.compute.lease import HostLease
 from minova.compute.work import Job
 from minova.objects import Order, Outcome, utcnow
+from tests.unit.clock import Clock
 
 PATIENCE = 10.0
 """Seconds after which what is waited for will not happen any more."""
-
-
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def go_on(self, seconds: float) -> None:
-        self.seconds += seconds
 
 
 def a_lease(conf: cfg.ConfigOpts, clock: Clock | None = None) -> HostLease:

@@ -44,6 +44,7 @@ class Rig:
             self.queue,
             lambda: [],
             self.queue.resume,
+            conf.conductor.unresponsive_timeout,
         )
 
     def do(self, job: Job) -> dict[str, Any]:
@@ -321,6 +322,25 @@ def test_report_confirms_the_orders_that_it_lists(known: Rig) -> None:
     known.delivered.until(lambda: utcnow() > order.deadline)
     work.open()
     assert results(known, 2) == [("runs", Result.SUCCEEDED), ("waits", Result.SUCCEEDED)]
+
+
+def test_nothing_is_renewed_while_the_hypervisor_hangs(known: Rig) -> None:
+    """Or it could never be given up: what it is at hangs as well, and its compute would say so for ever."""
+    work = Gate()
+    known.queue.submit(an_order("runs"), work)
+    work.wait()
+    known.hypervisor_answers = False
+    known.clock.go_on(known.conf.conductor.unresponsive_timeout)
+    known.reporter.renew()
+    known.clock.go_on(1)
+    known.reporter.renew()
+    assert known.renewed == [[("runs", 1)]]
+    known.hypervisor_answers = True
+    known.reporter.introduce()
+    known.reporter.renew()
+    assert known.renewed == [[("runs", 1)]] * 2
+    work.open()
+    assert results(known, 1) == [("runs", Result.SUCCEEDED)]
 
 
 def test_only_what_is_begun_is_renewed_without_a_lease(known: Rig) -> None:

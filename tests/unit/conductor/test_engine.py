@@ -14,6 +14,8 @@ from sqlalchemy import select
 
 from minova.conductor.engine import Engine
 from minova.conductor.leases import Leases
+from minova.conductor.listening import Listening
+from minova.conductor.tasks.step import Kind
 from minova.context import RequestContext
 from minova.db import models
 from minova.exception import ActionNotFound, InstanceBusy, NotCancellable, OperationRefused, PeerSilent, PeerTooOld
@@ -56,8 +58,8 @@ class Pool(ThreadPoolExecutor):
 @pytest.fixture
 def engine(rig: Rig) -> Engine:
     engine = Engine(rig.database, rig.services, "here")
-    engine._pool.shutdown()
-    engine._pool = cast("Any", Inline())
+    engine.stop()
+    engine._pools = dict.fromkeys(Kind, cast("Any", Inline()))
     rig.machine = engine.machine
     return engine
 
@@ -199,7 +201,7 @@ def test_question_without_an_answer_is_asked_again_until_there_is_one(
 
     monkeypatch.setattr(rig.computes, "check_can_live_migrate_source", check, raising=False)
     action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
-    leases = Leases(rig.conf, rig.database, engine)
+    leases = Leases(rig.conf, rig.database, engine, Listening(rig.conf))
     for _ in range(2):
         assert (row(rig, action).status, row(rig, action).step) == (ActionStatus.RUNNING, "check_source")
         rig.change(models.Action, action, lease_expires_at=utcnow() - timedelta(seconds=1))
@@ -214,8 +216,9 @@ def test_question_without_an_answer_fails_once_there_is_no_patience_left(
     action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
     long_ago = utcnow() - timedelta(seconds=rig.conf.conductor.unresponsive_timeout + 1)
     rig.change(models.Action, action, lease_expires_at=long_ago, heard_at=long_ago)
-    leases = Leases(rig.conf, rig.database, engine)
-    leases._listening_since = long_ago
+    listening = Listening(rig.conf)
+    listening.since = long_ago
+    leases = Leases(rig.conf, rig.database, engine, listening)
     leases.sweep()
     assert (row(rig, action).status, rig.faults()) == (
         ActionStatus.FAILED,
@@ -230,7 +233,7 @@ def test_question_without_an_answer_is_not_asked_again_for_an_action_that_is_can
     action = submit(engine, Verb.LIVE_MIGRATE, destination="host2", options={})
     engine.cancel(action)
     rig.change(models.Action, action, lease_expires_at=utcnow() - timedelta(seconds=1))
-    Leases(rig.conf, rig.database, engine).sweep()
+    Leases(rig.conf, rig.database, engine, Listening(rig.conf)).sweep()
     assert row(rig, action).status is ActionStatus.CANCELLED
 
 
@@ -264,7 +267,7 @@ def test_answer_to_a_question_that_another_has_taken_over_is_dropped(
 def test_step_that_waits_for_a_thread_when_the_conductor_stops_stays_listed_to_be_handed_over(
     rig: Rig, engine: Engine
 ) -> None:
-    engine._pool = Pool()
+    engine._pools[Kind.ORDER] = Pool()
     action = submit(engine)
     engine.stop()
     assert rig.computes.sent == []

@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 from minova.conductor import foreign
 from minova.conductor.engine import Engine
 from minova.conductor.leases import Leases
+from minova.conductor.listening import Listening
 from minova.conductor.migrations import Migrations
 from minova.conductor.tasks import TASKS
+from minova.conductor.tasks.step import Kind
 from minova.db import models
 from minova.exception import ActionUnknown, DatabaseError
 from minova.notifications.catalogue import Notification
@@ -35,16 +37,16 @@ class Idle:
 @pytest.fixture
 def engine(rig: Rig) -> Engine:
     engine = Engine(rig.database, rig.services, "here")
-    engine._pool.shutdown()
-    engine._pool = cast("Any", Idle())
+    engine.stop()
+    engine._pools = dict.fromkeys(Kind, cast("Any", Idle()))
     return engine
 
 
 @pytest.fixture
 def leases(rig: Rig, engine: Engine) -> Leases:
-    leases = Leases(rig.conf, rig.database, engine)
-    leases._listening_since = utcnow() - timedelta(hours=1)
-    return leases
+    listening = Listening(rig.conf)
+    listening.since = utcnow() - timedelta(hours=1)
+    return Leases(rig.conf, rig.database, engine, listening)
 
 
 @pytest.fixture
@@ -246,7 +248,7 @@ def test_conductor_that_has_just_come_does_not_end_it(
     """All conductors may have been down for an hour, and a newer one may be about to come too."""
     make_foreign(rig, order.action_id)
     rig.database.write(lambda session: session.execute(*expired(order.action_id, seconds=3600)))
-    leases._listening_since = ago(5)
+    leases._listening.since = ago(5)
     leases.sweep()
     assert stored(rig, order.action_id).status == ActionStatus.RUNNING
 

@@ -12,6 +12,7 @@ import pytest
 
 from minova.compute.rpcapi import ComputeAPI
 from minova.conductor.inquiry import Inquiry
+from minova.conductor.listening import Listening
 from minova.context import RequestContext
 from minova.db import models
 from minova.db.queries import COMPUTE, CONDUCTOR
@@ -49,7 +50,7 @@ def computes() -> Computes:
 @pytest.fixture
 def explain(rig: Rig, computes: Computes) -> Callable[[], Explanation]:
     services = replace(rig.services, compute=cast("ComputeAPI", computes))
-    inquiry = Inquiry(rig.conf, rig.database, services, rig.machine)
+    inquiry = Inquiry(rig.conf, rig.database, services, rig.machine, Listening(rig.conf))
     return lambda: inquiry.explain(RequestContext(user="op"), INSTANCE)
 
 

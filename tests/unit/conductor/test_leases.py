@@ -10,11 +10,13 @@ from sqlalchemy.orm import Session
 from minova.conductor import foreign
 from minova.conductor.engine import Engine
 from minova.conductor.leases import Leases
+from minova.conductor.listening import Listening
 from minova.conductor.tasks import Task
 from minova.db import models
 from minova.db.queries import COMPUTE
 from minova.objects import utcnow
 from minova.states import Verb, VmState
+from tests.unit.clock import Clock
 from tests.unit.conductor.rig import INSTANCE, Rig
 from tests.unit.rows import an_instance
 
@@ -42,8 +44,18 @@ def engine(rig: Rig) -> FakeEngine:
 
 
 @pytest.fixture
-def leases(rig: Rig, engine: FakeEngine) -> Leases:
-    return Leases(rig.conf, rig.database, cast("Engine", engine))
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def listening(rig: Rig, clock: Clock) -> Listening:
+    return Listening(rig.conf, clock)
+
+
+@pytest.fixture
+def leases(rig: Rig, engine: FakeEngine, listening: Listening) -> Leases:
+    return Leases(rig.conf, rig.database, cast("Engine", engine), listening)
 
 
 @pytest.fixture
@@ -113,7 +125,7 @@ def test_silent_host_is_waited_for(rig: Rig, leases: Leases, engine: FakeEngine,
 def test_patience_with_a_silent_host_has_an_end(
     rig: Rig, leases: Leases, engine: FakeEngine, action: models.Action
 ) -> None:
-    leases._listening_since = ago(400)
+    leases._listening.since = ago(400)
     change(rig, action, heard_at=ago(301))
     leases.sweep()
     assert rig.at(action) == "failed"
@@ -132,6 +144,36 @@ def test_silence_while_no_conductor_was_there_is_nobodys_fault(
     assert order.deadline > utcnow() + timedelta(seconds=200)
 
 
+def test_what_a_conductor_could_not_hear_is_nobodys_fault(
+    rig: Rig, leases: Leases, listening: Listening, clock: Clock, engine: FakeEngine, action: models.Action
+) -> None:
+    listening.since = ago(1000)
+    change(rig, action, heard_at=ago(400))
+    clock.go_on(400)
+    leases.sweep()
+    assert (rig.faults(), engine.carried) == ([], []), "it could do nothing for it"
+    listening.heard()
+    leases.sweep()
+    assert (rig.faults(), engine.carried) == ([], [action.id])
+
+
+def test_conductors_that_come_and_go_take_nobodys_patience(rig: Rig, leases: Leases, action: models.Action) -> None:
+    """One that was there all the time knows better."""
+    heard_at = ago(1000)
+    change(rig, action, heard_at=heard_at)
+    rig.change(models.Service, (COMPUTE, "host1"), last_seen_at=ago(1000))
+    leases.sweep()
+    assert row(rig, action).heard_at == heard_at
+
+
+def test_action_that_was_renewed_just_now_is_left_alone(
+    rig: Rig, leases: Leases, engine: FakeEngine, action: models.Action
+) -> None:
+    leases.renew_orders("host1", [(action.id, action.sequence)])
+    leases._take_over(action.id, action.sequence)
+    assert (engine.carried, row(rig, action).attempt) == ([], 1)
+
+
 def test_host_that_is_forced_down_is_not_waited_for(rig: Rig, leases: Leases, action: models.Action) -> None:
     rig.change(models.Service, (COMPUTE, "host1"), forced_down=True)
     leases.sweep()
@@ -141,15 +183,22 @@ def test_host_that_is_forced_down_is_not_waited_for(rig: Rig, leases: Leases, ac
 
 def test_renewal_of_an_order_is_a_sign_of_life(rig: Rig, leases: Leases, action: models.Action) -> None:
     change(rig, action, heard_at=ago(200))
-    leases.renew_orders([(action.id, action.sequence)])
+    leases.renew_orders("host1", [(action.id, action.sequence)])
     now = row(rig, action)
     assert now.lease_expires_at > utcnow()
     assert now.heard_at > ago(10)
 
 
+def test_renewal_by_a_host_that_is_forced_down_is_not(rig: Rig, leases: Leases, action: models.Action) -> None:
+    """Its hypervisor may hang, and its compute say for ever that it works on it."""
+    rig.change(models.Service, (COMPUTE, "host1"), forced_down=True)
+    leases.renew_orders("host1", [(action.id, action.sequence)])
+    assert row(rig, action).lease_expires_at < utcnow()
+
+
 @pytest.mark.parametrize("offset", [-1, 1])
 def test_renewal_of_another_order_is_not(rig: Rig, leases: Leases, action: models.Action, offset: int) -> None:
-    leases.renew_orders([(action.id, action.sequence + offset), ("unknown", 1)])
+    leases.renew_orders("host1", [(action.id, action.sequence + offset), ("unknown", 1)])
     assert row(rig, action).lease_expires_at < utcnow()
 
 
