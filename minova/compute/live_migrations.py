@@ -109,7 +109,11 @@ class LiveMigrations:
             return True
 
     def _has_begun(self, uuid: str) -> bool:
-        guest = self.driver.get_guest(uuid)
+        try:
+            guest = self.driver.get_guest(uuid)
+        except DriverError:
+            # What may have begun is the driver's to judge: to give up here would say that nothing has.
+            return True
         return guest is None or guest.migrating_to is not None
 
     def _move(self, job: Job, watch: "_Watch", move: Callable[[ProgressCallback], None]) -> None:

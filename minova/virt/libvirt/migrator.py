@@ -69,11 +69,11 @@ class LiveMigrator:
             if sight is None:
                 self._let_go_of_files(uuid, destination, options, sure=False)
                 return
+            going_to = self._storage.destination(uuid)
         except OperationRefused as error:
-            if self._storage.destination(uuid) is None:
+            if not self._may_have_begun(uuid):
                 raise
             raise HostUnusable(host=self._host, reason=error.reason) from error
-        going_to = self._storage.destination(uuid)
         if sight.leaving and going_to != destination:
             raise MigrationFailed(uuid=uuid, reason=f"it is migrating to {going_to or 'another host'} already")
         with self._lock:
@@ -196,6 +196,12 @@ class LiveMigrator:
         if aborted or (attempt is not None and attempt.was_aborted):
             raise MigrationAborted(uuid=uuid)
         raise MigrationFailed(uuid=uuid, reason=attempt.reason if attempt is not None else "libvirt gave it up")
+
+    def _may_have_begun(self, uuid: str) -> bool:
+        try:
+            return self._storage.destination(uuid) is not None
+        except OperationRefused:
+            return True
 
     def _open(self) -> HostUnusable:
         reason = (

@@ -245,6 +245,19 @@ def test_all_but_one_of_those_that_come_at_once_are_told_to_be_queued(
         end.result(PATIENCE)
 
 
+def test_what_may_have_begun_before_the_hypervisor_went_away_is_left_to_the_driver(
+    start: Start, hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_away(_uuid: str) -> Guest | None:
+        raise OperationRefused(host="host1", operation="get_guest", reason="does libvirtd run?")
+
+    monkeypatch.setattr(hypervisor, "get_guest", be_away)
+    _job, end = start("guest1")
+    hypervisor.wait_for("guest1")
+    hypervisor.allow("guest1")
+    end.result(PATIENCE)
+
+
 def test_migration_that_failed_makes_way_for_the_next(start: Start, hypervisor: Hypervisor) -> None:
     first, end = start("guest1")
     hypervisor.wait_for("guest1")

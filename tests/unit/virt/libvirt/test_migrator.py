@@ -130,6 +130,17 @@ def test_a_move_that_was_begun_is_open_while_libvirtd_is_away(
         migrate()
 
 
+def test_a_move_may_have_begun_if_its_note_cannot_be_read(
+    conf: cfg.ConfigOpts, libvirtd: Libvirtd, migrate: Callable[..., None]
+) -> None:
+    storage = Storage(conf, "a")
+    storage.take(UUID)
+    (storage.folder(UUID) / "migrating_to").mkdir()
+    with pytest.raises(HostUnusable, match="migrating_to"):
+        migrate()
+    assert not libvirtd.asked
+
+
 @pytest.mark.parametrize("block", [False, True])
 def test_only_a_disk_that_was_copied_is_removed(
     conf: cfg.ConfigOpts, libvirtd: Libvirtd, migrate: Callable[..., None], block: bool
