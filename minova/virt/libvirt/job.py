@@ -27,8 +27,9 @@ _OPEN = {
 """By libvirt's state, its reasons for that after which a guest whose migration had begun may run at the destination."""
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*")
+_SCOPE = re.compile(r"[A-Za-z0-9._-]+")
 _PAGE = 4096
-_IPV6, _LONGEST_NAME = 6, 253
+_LONGEST_NAME = 253
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,12 @@ def in_uri(address: str) -> str:
     :raises ValueError: it is neither. Another host has said it, and in a URI it could say more.
     """
     with suppress(ValueError):
-        return f"[{address}]" if ipaddress.ip_address(address).version == _IPV6 else address
+        ip = ipaddress.ip_address(address)
+        if isinstance(ip, ipaddress.IPv4Address):
+            return address
+        # Python takes anything for the scope.
+        if ip.scope_id is None or _SCOPE.fullmatch(ip.scope_id):
+            return f"[{address}]"
     if len(address) > _LONGEST_NAME or not _HOST_NAME.fullmatch(address):
         raise ValueError(f"{address!r} is neither a host name nor an IP address")
     return address

@@ -104,14 +104,33 @@ def test_bandwidth_is_the_disks_while_those_are_copied() -> None:
 
 @pytest.mark.parametrize(
     ("address", "stands_as"),
-    [("host2", "host2"), ("a.b-c.example", "a.b-c.example"), ("10.0.0.1", "10.0.0.1"), ("fd00::1", "[fd00::1]")],
+    [
+        ("host2", "host2"),
+        ("a.b-c.example", "a.b-c.example"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("fd00::1", "[fd00::1]"),
+        ("fe80::1%eth0.7", "[fe80::1%eth0.7]"),
+    ],
 )
 def test_address_in_a_uri(address: str, stands_as: str) -> None:
     assert in_uri(address) == stands_as
 
 
 @pytest.mark.parametrize(
-    "address", ["", "h/system?command=/bin/x&", "me@h", "h:22", "-h", "h h", "h\n", "h.", "x" * 254]
+    "address",
+    [
+        "",
+        "h/system?command=/bin/x&",
+        "me@h",
+        "h:22",
+        "-h",
+        "h h",
+        "h\n",
+        "h.",
+        "x" * 254,
+        "fe80::1%]?command=x#",
+        "fe80::1%e\n",
+    ],
 )
 def test_what_is_no_address_never_gets_into_a_uri(address: str) -> None:
     with pytest.raises(ValueError, match="neither a host name nor an IP address"):
