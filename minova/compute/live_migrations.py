@@ -1,4 +1,4 @@
-"""Live migrations that leave this host: so many at a time, with progress, abort and a limit of time."""
+"""Live migrations that leave this host: so many at a time, with progress, abort and a limit of time. And their undo."""
 
 import functools
 import logging
@@ -15,16 +15,21 @@ from minova.compute.migration_policy import effective
 from minova.compute.work import Detached, Job
 from minova.conductor.rpcapi import ConductorAPI
 from minova.context import working_for
-from minova.exception import DriverError, MigrationAborted, MigrationFailed, MinovaError
+from minova.exception import DriverError, HostUnusable, MigrationAborted, MigrationFailed, MinovaError
 from minova.objects import Instance, MigrateData, MigrationOptions, MigrationProgress
 from minova.states import MigrationEvent, TimeoutAction
 from minova.virt.driver import ComputeDriver, ProgressCallback
 
 LOG = logging.getLogger(__name__)
 
+_UNDO_SECONDS = 60.0
+"""Hypervisors that lose sight of each other notice it after about half of that, and not at the same time."""
+
+_LOOK_SECONDS = 0.5
+
 
 class LiveMigrations:
-    """Runs the source's part of live migrations."""
+    """Runs what waits of live migrations: the source's part, and the way back at the destination."""
 
     def __init__(self, conf: cfg.ConfigOpts, driver: ComputeDriver, conductor: ConductorAPI) -> None:
         self._conf = conf
@@ -62,6 +67,24 @@ class LiveMigrations:
             self._free_slot(instance.uuid)
             watch.close()
         return watch.result
+
+    def roll_back(self, uuid: str) -> None:
+        """Have removed what was made ready here for a guest, as soon as its move here is over.
+
+        :raises HostUnusable: it is not, and that for long.
+        :raises Detached: the service is stopping.
+        """
+        gives_up_at = time.monotonic() + _UNDO_SECONDS
+        while True:
+            try:
+                self.driver.rollback_live_migration_at_destination(uuid)
+                return
+            except HostUnusable:
+                if time.monotonic() >= gives_up_at:
+                    raise
+            with self._changed:
+                if self._changed.wait_for(lambda: self.stopping, _LOOK_SECONDS):
+                    raise Detached
 
     def abort(self, job: Job) -> None:
         """Abort a migration, queued or running."""

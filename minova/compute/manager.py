@@ -165,7 +165,7 @@ class ComputeManager:
     @expose
     def rollback_live_migration_at_destination(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
         """Remove what was made ready for a guest that does not come."""
-        self._do(order, lambda: self._driver.rollback_live_migration_at_destination(instance.uuid))
+        self._do(order, lambda: self._migrations.roll_back(instance.uuid))
 
     @expose
     def migrate_disk_and_power_off(

@@ -155,7 +155,10 @@ class ComputeDriver(Protocol):
         ...
 
     def rollback_live_migration_at_destination(self, uuid: str) -> None:
-        """Remove what :meth:`pre_live_migration` left, unless the guest has arrived and lives here."""
+        """Remove what :meth:`pre_live_migration` left, unless the guest has arrived and lives here.
+
+        :raises HostUnusable: it cannot be seen yet that the guest does not come any more: ask again.
+        """
         ...
 
     def migrate_disk_and_power_off(self, instance: Instance, destination: str) -> None:

@@ -290,6 +290,24 @@ def test_undo_that_fails_is_told_and_the_rest_is_undone(lab: Lab) -> None:
     assert "LeftBehind" in [fault.code for fault in lab.api.list_faults(lab.ctxt, "vm")]
 
 
+def test_undo_waits_for_a_hypervisor_that_is_still_at_the_move(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, looks = FakeDriver.rollback_live_migration_at_destination, iter((False, True))
+
+    def roll_back(driver: FakeDriver, uuid: str) -> None:
+        if not next(looks):
+            raise HostUnusable(host="host2", reason="the guest is still arriving")
+        real(driver, uuid)
+
+    monkeypatch.setattr(FakeDriver, "rollback_live_migration_at_destination", roll_back)
+    converge(lab)
+    lab.boot(host="host1")
+    lab.set("fake", failures=["live_migration"])
+    failed = lab.fail(live_migrate(lab))
+    assert lab.migration(failed).status is MigrationStatus.FAILED
+    assert_nothing_has_moved(lab)
+    assert next(looks, None) is None
+
+
 @pytest.mark.meets_errors
 def test_accident_at_the_source_is_cleared_up_by_what_the_destination_says(
     lab: Lab, monkeypatch: pytest.MonkeyPatch

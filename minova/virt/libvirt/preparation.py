@@ -6,7 +6,7 @@ from dataclasses import replace
 import libvirt
 from oslo_config import cfg
 
-from minova.exception import GuestNotFound, InsufficientResources, OperationRefused
+from minova.exception import GuestNotFound, HostUnusable, InsufficientResources, OperationRefused
 from minova.objects import Instance, MigrateData, MigrationOptions
 from minova.states import PowerState
 from minova.virt.libvirt import cpu
@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 MOVABLE = (PowerState.RUNNING, PowerState.PAUSED)
 
 _SOURCE, _DESTINATION = "check_can_live_migrate_source", "check_can_live_migrate_destination"
-_PREPARE, _ROLLBACK = "pre_live_migration", "rollback_live_migration_at_destination"
+_PREPARE = "pre_live_migration"
 
 _NEVER_COMES_SECONDS = 86400.0
 """For so long a migration may wait for its turn after all has been made ready for it."""
@@ -100,12 +100,16 @@ class Preparation:
 
     def roll_back(self, uuid: str) -> None:
         """Fulfil :meth:`minova.virt.driver.ComputeDriver.rollback_live_migration_at_destination`."""
-        # In this order: it may arrive meanwhile.
-        if self._guests.is_arriving(uuid):
-            raise self._connection.refusal(_ROLLBACK, "the guest is still arriving: abort its migration at the source")
-        if self._guests.has_domain(uuid):
-            return
-        self._storage.discard(uuid)
+        try:
+            # In this order: it may arrive meanwhile.
+            arriving, arrived = self._guests.is_arriving(uuid), self._guests.has_domain(uuid)
+        except OperationRefused as error:
+            raise HostUnusable(host=self._host, reason=error.reason) from error
+        if arriving:
+            reason = "the guest is still arriving: abort its migration at the source"
+            raise HostUnusable(host=self._host, reason=reason)
+        if not arrived:
+            self._storage.discard(uuid)
 
     def clean_up(self) -> None:
         """Remove what was made for guests that did not come, if nobody could say so at the time."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from minova.exception import DriverError, GuestNotFound, MigrationAborted, OperationRefused
+from minova.exception import DriverError, GuestNotFound, HostUnusable, MigrationAborted, OperationRefused
 from minova.objects import Instance, MigrationOptions, MigrationProgress
 from minova.virt.driver import ComputeDriver
 from minova.virt.libvirt import preparation
@@ -62,7 +62,7 @@ def test_a_guest_that_is_still_arriving_is_neither_made_nor_taken_away(
 
     def roll_back(progress: MigrationProgress) -> None:
         if progress.total_bytes and not told:
-            with pytest.raises(OperationRefused, match="still arriving") as caught:
+            with pytest.raises(HostUnusable, match="still arriving") as caught:
                 destination.rollback_live_migration_at_destination(UUID)
             told.append(caught.value.message)
             with pytest.raises(OperationRefused, match="its live migration to here has not ended"):

@@ -10,13 +10,14 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 
+from minova.compute import live_migrations
 from minova.compute.lease import HostLease
 from minova.compute.live_migrations import LiveMigrations
 from minova.compute.work import Detached, Job, LetGo
 from minova.conductor.rpcapi import ConductorAPI
 from minova.context import RequestContext
 from minova.db import convert
-from minova.exception import MigrationAborted, MigrationFailed, OperationRefused, PeerSilent
+from minova.exception import HostUnusable, MigrationAborted, MigrationFailed, OperationRefused, PeerSilent
 from minova.objects import Guest, Instance, MigrateData, MigrationOptions, MigrationProgress, Order
 from minova.states import MigrationEvent, PowerState, TimeoutAction
 from minova.virt.driver import ComputeDriver, ProgressCallback
@@ -49,6 +50,7 @@ class Hypervisor:
         self.options: MigrationOptions | None = None
         self.forced: list[str] = []
         self.refuses = False
+        self.arriving = 0
 
     def get_guest(self, uuid: str) -> Guest | None:
         migrating_to = "there" if uuid in self.migrating else None
@@ -81,6 +83,12 @@ class Hypervisor:
         with self.changed:
             self.aborted.add(uuid)
             self.changed.notify_all()
+
+    def rollback_live_migration_at_destination(self, uuid: str) -> None:
+        self._refuse("rollback_live_migration_at_destination")
+        if self.arriving:
+            self.arriving -= 1
+            raise HostUnusable(host="here", reason="the guest is still arriving")
 
     def live_migration_force_complete(self, uuid: str) -> None:
         self._refuse("live_migration_force_complete")
@@ -536,3 +544,33 @@ def test_service_that_stops_begins_no_migration(
     with pytest.raises(Detached):
         start()[1].result(PATIENCE)
     assert hypervisor.begun == []
+
+
+def test_the_way_back_waits_until_the_guest_comes_no_more(
+    migrations: LiveMigrations, hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_migrations, "_LOOK_SECONDS", 0.001)
+    hypervisor.arriving = 3
+    migrations.roll_back("guest1")
+    assert hypervisor.arriving == 0
+
+
+def test_the_way_back_is_given_up_at_last(
+    migrations: LiveMigrations, hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_migrations, "_LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(live_migrations, "_UNDO_SECONDS", 0.01)
+    hypervisor.arriving = 10**9
+    with pytest.raises(HostUnusable):
+        migrations.roll_back("guest1")
+    hypervisor.refuses = True
+    with pytest.raises(OperationRefused):
+        migrations.roll_back("guest1")
+
+
+def test_the_way_back_keeps_no_service_from_stopping(migrations: LiveMigrations, hypervisor: Hypervisor) -> None:
+    migrations.stop()
+    hypervisor.arriving = 2
+    with pytest.raises(Detached):
+        migrations.roll_back("guest1")
+    assert hypervisor.arriving == 1
