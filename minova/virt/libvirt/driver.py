@@ -1,12 +1,13 @@
 """The libvirt driver."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from oslo_config import cfg
 
-from minova.exception import InsufficientResources
+from minova.exception import InsufficientResources, OperationRefused
 from minova.objects import ConsoleOutput, Guest, HostCapacity, Instance, MigrateData, MigrationOptions
 from minova.states import PowerState
 from minova.virt.driver import ComputeDriver, ProgressCallback
@@ -22,6 +23,8 @@ from minova.virt.libvirt.migrator import LiveMigrator
 from minova.virt.libvirt.preparation import Preparation
 from minova.virt.libvirt.room import Room
 from minova.virt.libvirt.storage import Storage
+
+LOG = logging.getLogger(__name__)
 
 ALIVE = (PowerState.RUNNING, PowerState.PAUSED)
 
@@ -226,6 +229,12 @@ class LibvirtDriver:
 
     def manage_image_cache(self) -> None:
         """Remove the images that no guest of any host has used for long, and what awaits guests that never came."""
+        try:
+            self._storage.require_place()
+        except OperationRefused as error:
+            # An empty folder tells of no guest that uses an image.
+            LOG.warning("Nothing is cleaned up: %s", error.message)
+            return
         self._images.clean_up()
         self._preparation.clean_up()
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from oslo_config import cfg
 
@@ -45,7 +46,7 @@ class Storage:
         try:
             for folder in (self.root, self._consoles, self._hosts, Path(conf.libvirt.image_cache_path)):
                 _make(folder)
-            _write(self._hosts / host, f"{host}\n")
+            self._place = _sign(self._hosts / host)
         except OSError as error:
             reason = f"[libvirt] {', '.join(paths)}: cannot use {error.filename}: {error.strerror}"
             raise ConfigurationError(reason=reason) from error
@@ -225,7 +226,9 @@ class Storage:
 
         :raises OperationRefused: something was mounted there since, or is not any more.
         """
-        if not (self._hosts / self._host).is_file():
+        with self._one_line_errors():
+            place = _text(self._hosts / self._host)
+        if place != self._place:
             reason = f"{self.root} is not what it was when this compute started: mount what belongs there, or restart"
             raise self._refusal(f"{reason} minova-compute if that is done")
 
@@ -248,10 +251,7 @@ class Storage:
 
     def _read(self, uuid: str, name: str) -> str | None:
         with self._one_line_errors():
-            try:
-                return (self.folder(uuid) / name).read_text(errors="replace").strip()
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+            return _text(self.folder(uuid) / name)
 
     def _write(self, uuid: str, name: str, text: str) -> None:
         with self._one_line_errors():
@@ -288,6 +288,22 @@ def _remove_folder(folder: Path) -> None:
     for file in sorted(folder.iterdir(), key=lambda file: file.name in (_OWNER, _EXPECTED_FROM)):
         file.unlink(missing_ok=True)
     folder.rmdir()
+
+
+def _sign(file: Path) -> str:
+    """Write the file by which a host is known to others, and return its text, which it has in no other place."""
+    # What lies below a mount, or was mounted over it, may have had a compute of this host too.
+    lines = (_text(file) or "").splitlines()
+    text = "\n".join(lines if len(lines) == 2 else (file.name, str(uuid4())))
+    _write(file, f"{text}\n")
+    return text
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return file.read_text(errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _write(file: Path, text: str) -> None:

@@ -263,6 +263,21 @@ def test_nothing_is_made_where_something_else_was_mounted_since(ours: Storage) -
     assert list(ours.root.iterdir()) == []
 
 
+def test_what_was_mounted_late_is_noticed_though_this_host_has_used_both(make: Make, ours: Storage) -> None:
+    mounted, below = ours.root.with_name("mounted"), ours.root.with_name("below")
+    ours.root.rename(mounted)
+    started_before = make("ours")
+    started_before.require_place()
+    ours.root.rename(below)
+    mounted.rename(ours.root)
+    with pytest.raises(OperationRefused, match="not what it was when this compute started"):
+        started_before.require_place()
+    for storage in (ours, make("ours")):
+        storage.require_place()
+    make("theirs")
+    assert ours.shares_with("theirs")
+
+
 def test_only_where_its_owner_sends_it_a_guest_is_about_to_go(ours: Storage, theirs: Storage) -> None:
     ours.note_destination(UUID, "theirs", post_copy=True)
     assert (ours.successor(UUID), ours.permits_post_copy(UUID)) == ("theirs", True)
