@@ -4,6 +4,7 @@ Whose domain runs here, is here. One that is shut down is here if its folder say
 :mod:`minova.virt.libvirt.storage`.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from minova.virt.libvirt.addresses import Addresses
 from minova.virt.libvirt.connection import Connection
 from minova.virt.libvirt.domain_xml import NAMESPACE, Marked, definition_name
 from minova.virt.libvirt.storage import Storage
+
+LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -240,7 +243,7 @@ class Guests:
             marked, uuid, (state, reason) = _marked(domain), domain.UUIDString(), domain.state()
             if domain.isActive():
                 # Of one that this host owns nothing is asked that a hypervisor that hangs would keep waiting.
-                if marked is None or (not self._owns(uuid) and _is_arriving(domain, state, reason)):
+                if marked is None or (self._known_owner(uuid) != self._host and _is_arriving(domain, state, reason)):
                     return None
                 self._claim(domain, uuid)
                 addresses = self._addresses.of(domain)
@@ -266,6 +269,14 @@ class Guests:
     def _owns(self, uuid: str) -> bool:
         return self._storage.owner(uuid) == self._host
 
+    def _known_owner(self, uuid: str) -> str | None:
+        """Return who owns a guest that has a domain here; None: nobody, or it cannot be read, and libvirt decides."""
+        try:
+            return self._storage.owner(uuid)
+        except OperationRefused as error:
+            LOG.warning("Whose guest %s is cannot be read: %s", uuid, error.reason)
+            return None
+
     def _gone_to(self, uuid: str) -> str | None:
         """Return where a guest without a domain here is, if libvirt has moved it while no compute looked."""
         successor = self._storage.successor(uuid)
@@ -285,7 +296,7 @@ class Guests:
         """Return whether another host has a guest whose domain is shut off; then no domain of it is needed here."""
         with self._definitions:
             self._claim(domain, uuid)
-            owner = self._storage.owner(uuid)
+            owner = self._known_owner(uuid)
             if owner is None or not self._storage.shares_with(owner) or domain.isActive():
                 return False
             with taking_for_done(libvirt.VIR_ERR_NO_DOMAIN):

@@ -88,11 +88,11 @@ class LiveMigrator:
 
     def destination_of(self, uuid: str) -> str | None:
         """Return where a guest of this host is on its way to at this moment; None: nowhere."""
-        noted = self._storage.destination(uuid)
-        if noted is None:
+        if not self._may_have_begun(uuid):
             return None
         sight = self._look(uuid)
-        return noted if sight is not None and sight.leaving else None
+        # Only of one that is on its way does it matter if the note cannot be read.
+        return self._storage.destination(uuid) if sight is not None and sight.leaving else None
 
     def abort(self, uuid: str) -> None:
         """Abort a migration; nothing happens without one.

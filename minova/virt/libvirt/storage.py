@@ -6,6 +6,7 @@ ever replaced as a whole, so it names one host at any moment. A folder to which 
 has none: a file names the host that expects it, and only that one removes what it has made ready.
 """
 
+import logging
 import os
 import re
 import tempfile
@@ -18,6 +19,8 @@ from uuid import uuid4
 from oslo_config import cfg
 
 from minova.exception import ConfigurationError, OperationRefused
+
+LOG = logging.getLogger(__name__)
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -81,8 +84,8 @@ class Storage:
         return expecting if expecting != self._host else None
 
     def owned(self) -> list[str]:
-        """Return the UUIDs of the guests that this host has by their folders."""
-        return [uuid for uuid in self._uuids() if self.owner(uuid) == self._host]
+        """Return the UUIDs of the guests that this host has by their folders, as far as these can be read."""
+        return [uuid for uuid in self._uuids() if self._is_ours(uuid)]
 
     def hand_over(self, uuid: str, host: str) -> None:
         """Have a host own the guest from now on."""
@@ -235,6 +238,14 @@ class Storage:
     def _uuids(self) -> list[str]:
         with self._one_line_errors():
             return sorted(entry.name for entry in os.scandir(self.root) if _UUID.fullmatch(entry.name))
+
+    def _is_ours(self, uuid: str) -> bool:
+        try:
+            return self.owner(uuid) == self._host
+        except OperationRefused as error:
+            # All hosts look at it, and must not all be silent because of one guest.
+            LOG.warning("Whose guest %s is cannot be read: %s", uuid, error.reason)
+            return False
 
     def _mark(self, uuid: str) -> tuple[str | None, str | None]:
         """Return from which host a guest is to come with its disk, and to which."""

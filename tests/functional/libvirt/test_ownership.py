@@ -129,3 +129,20 @@ def test_a_destroy_is_finished_by_the_process_after(
     after.destroy(UUID)
     assert after.list_guests() == ()
     assert not disk.parent.exists()
+
+
+def test_a_guest_whose_files_cannot_be_read_is_where_its_domain_is(
+    source: ComputeDriver, destination: ComputeDriver, instance: Instance, disk: Path
+) -> None:
+    source.spawn(instance)
+    for name in ("owner", "migrating_to", "expected_from"):
+        (disk.parent / name).unlink(missing_ok=True)
+        (disk.parent / name).mkdir()
+    assert (state(source), [guest.uuid for guest in source.list_guests()]) == (RUNNING, [UUID])
+    assert destination.list_guests() == ()
+    source._guests.cut_off(UUID)
+    assert [guest.power_state for guest in source.list_guests()] == [SHUTDOWN]
+    assert destination.list_guests() == ()
+    with pytest.raises(OperationRefused, match="owner: Is a directory"):
+        source.destroy(UUID)
+    assert disk.exists()

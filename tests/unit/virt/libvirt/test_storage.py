@@ -157,6 +157,11 @@ def test_what_is_in_the_way_is_told_in_one_line(ours: Storage, make: Make, tmp_p
         ours.owner(UUID)
 
 
+def test_a_guest_whose_owner_cannot_be_read_hides_no_other(ours: Storage) -> None:
+    (ours.folder(OTHER) / "owner").mkdir(parents=True)
+    assert ours.owned() == [UUID]
+
+
 def test_a_relative_path_is_refused() -> None:
     conf = cfg.ConfigOpts()
     minova_conf.register_opts(conf)
