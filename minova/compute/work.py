@@ -6,6 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from minova.objects import Fault, HeldOrder, Order, Outcome, Result, Task, utcno
 LOG = logging.getLogger(__name__)
 
 _REMEMBERED_ACTIONS = 10_000
+_REMEMBERED_OUTCOMES = 1_000
 _MIGRATION_THREADS = 256
 
 _CLOCKS_DIFFER = timedelta(seconds=5)
@@ -35,7 +37,7 @@ class LetGo(Exception):
 class Job:
     """One order in hand, with the context in which it came.
 
-    A newer order for the same step replaces ``order`` while the work goes on.
+    A newer order for the same visit of a step replaces ``order`` while the work goes on.
 
     :ivar in_pool: it has a thread, or waits for one.
     """
@@ -112,6 +114,7 @@ class WorkQueue:
         self._held: set[str] = set()
         self._watches: list[list[Order]] = []
         self._newest: OrderedDict[str, int] = OrderedDict()
+        self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
         self._void_before: datetime | None = None
         self._stopped = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="work")
@@ -241,7 +244,7 @@ class WorkQueue:
     def _adopted(self, order: Order) -> bool:
         """Let a job that is in hand already answer for its newer order; return whether there is one."""
         for job in self._queues.get(order.instance_uuid, ()):
-            if (job.order.action_id, job.order.step) == (order.action_id, order.step):
+            if _is_again(order, job.order):
                 job.order = order
                 return True
         return False
@@ -275,28 +278,49 @@ class WorkQueue:
             return job.in_pool and not self._stopped
 
     def _work(self, job: Job) -> None:
-        started = utcnow()
-        failpoints.before("work", job.order.step)
+        known = self._known(job.order)
+        if known is not None:
+            LOG.info("Order %s of action %s was done already: this is told", job.order.step, job.order.action_id)
         try:
-            result, data, fault = self._attempt(job)
+            outcome = known or self._carry_out(job)
         except Detached:
             return
+        self._deliver(self._conclude(job, outcome))
+
+    def _known(self, order: Order) -> Outcome | None:
+        """Return the outcome of an order that was carried out before: whoever sends it again has not heard of that."""
+        with self._lock:
+            outcome = self._outcomes.get(order.action_id)
+            return outcome if outcome is not None and _is_again(order, outcome.order) else None
+
+    def _carry_out(self, job: Job) -> Outcome:
+        started = utcnow()
+        failpoints.before("work", job.order.step)
+        result, data, fault = self._attempt(job)
         failpoints.after("work", job.order.step)
-        finished = utcnow()
         LOG.info("Action %s: %s of %s %s", job.order.action_id, job.order.step, job.order.instance_uuid, result)
-        self._finish(job)
-        self._deliver(
-            Outcome(
-                order=job.order,
-                host=self._host,
-                result=result,
-                received_at=job.received_at,
-                started_at=started,
-                finished_at=finished,
-                data=data,
-                fault=fault,
-            )
+        return Outcome(
+            order=job.order,
+            host=self._host,
+            result=result,
+            received_at=job.received_at,
+            started_at=started,
+            finished_at=utcnow(),
+            data=data,
+            fault=fault,
         )
+
+    def _conclude(self, job: Job, outcome: Outcome) -> Outcome:
+        """Put the outcome in the place of its job, so that no newer order finds neither; return it for the newest."""
+        with self._lock:
+            outcome = replace(outcome, order=job.order)
+            self._outcomes[job.order.action_id] = outcome
+            self._outcomes.move_to_end(job.order.action_id)
+            if len(self._outcomes) > _REMEMBERED_OUTCOMES:
+                self._outcomes.popitem(last=False)
+            self._remove(job)
+            self._start_next(job.order.instance_uuid)
+        return outcome
 
     def _attempt(self, job: Job) -> tuple[Result, dict[str, Any], Fault | None]:
         try:
@@ -323,6 +347,11 @@ class WorkQueue:
             queue.remove(job)
             if not queue:
                 del self._queues[job.order.instance_uuid]
+
+
+def _is_again(order: Order, before: Order) -> bool:
+    """Return whether an order is one that came before, sent again."""
+    return (order.action_id, order.visit) == (before.action_id, before.visit)
 
 
 def _not_ahead(decided_at: datetime) -> datetime:

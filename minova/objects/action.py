@@ -94,6 +94,14 @@ class Order:
     sent_at: Moment
     deadline: Moment
 
+    @property
+    def visit(self) -> int:
+        """What an order has in common with those that are sent again of it, and with no other of its action.
+
+        To send a step again raises both numbers; to come (back) to one raises the sequence, and begins with attempt 1.
+        """
+        return self.sequence - self.attempt
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -3,16 +3,18 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from oslo_config import cfg
 
+from minova.compute import work
 from minova.compute.lease import HostLease
 from minova.compute.work import Detached, Job, WorkQueue
 from minova.exception import GuestNotFound, MigrationAborted
-from minova.objects import Order, Result, utcnow
+from minova.objects import Order, Outcome, Result, utcnow
 from tests.unit.compute.rig import PATIENCE, Clock, Delivered, Gate, a_lease, an_order
 
 
@@ -375,10 +377,69 @@ def test_work_in_hand_answers_for_the_newer_order(queue: WorkQueue, delivered: D
 def test_work_that_waits_answers_for_the_newer_order(queue: WorkQueue, delivered: Delivered, gate: Gate) -> None:
     queue.submit(an_order("action1"), gate)
     queue.submit(an_order("action2", sequence=1), done)
-    queue.submit(an_order("action2", sequence=2), done)
+    queue.submit(an_order("action2", sequence=2, attempt=2), done)
     assert queue.orders() == [("action1", 1), ("action2", 2)]
     gate.open()
     assert [outcome.order.sequence for outcome in delivered.wait(2)] == [1, 2]
+
+
+@pytest.mark.parametrize("error", [None, GuestNotFound(uuid="guest1", host="host1"), MigrationAborted(uuid="guest1")])
+@pytest.mark.parametrize("migration", [False, True])
+def test_order_that_is_sent_again_after_its_work_has_ended_gets_the_outcome_that_there_is(
+    queue: WorkQueue, delivered: Delivered, gate: Gate, error: Exception | None, migration: bool
+) -> None:
+    again = [an_order(sequence=sequence, attempt=sequence - 1) for sequence in (3, 5)]
+    queue.submit(an_order(sequence=2), failing(error) if error else done, migration=migration)
+    [first] = delivered.wait(1)
+    for count, order in enumerate(again, start=2):
+        queue.submit(order, gate, migration=migration)
+        assert delivered.wait(count)[-1] == replace(first, order=order)
+    assert (gate.runs, queue.orders()) == (0, [])
+
+
+def test_order_that_is_sent_again_while_the_outcome_is_on_its_way_gets_that(
+    lease: HostLease, delivered: Delivered
+) -> None:
+    again, more = an_order(sequence=3, attempt=2), Gate()
+
+    def deliver(outcome: Outcome) -> None:
+        if outcome.order.sequence == 2:
+            queue.submit(again, more)
+        delivered(outcome)
+
+    queue = WorkQueue("host1", 1, lease, deliver)
+    try:
+        queue.submit(an_order(sequence=2), done)
+        assert [outcome.order.sequence for outcome in delivered.wait(2)] == [2, 3]
+    finally:
+        more.open()
+        queue.stop()
+    assert more.runs == 0
+
+
+def test_step_that_is_come_back_to_is_done_again(queue: WorkQueue, delivered: Delivered, gate: Gate) -> None:
+    gate.open()
+    queue.submit(an_order(step="spawn", sequence=2), gate)
+    delivered.wait(1)
+    queue.submit(an_order(step="destroy", sequence=3), gate)
+    delivered.wait(2)
+    queue.submit(an_order(step="spawn", sequence=4), gate)
+    delivered.wait(3)
+    assert gate.runs == 3
+
+
+def test_not_all_outcomes_are_remembered_for_ever(
+    queue: WorkQueue, delivered: Delivered, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_REMEMBERED_OUTCOMES", 2)
+    gate.open()
+    for action in ("action1", "action2", "action3"):
+        queue.submit(an_order(action), gate)
+    delivered.wait(3)
+    for action in ("action1", "action3"):
+        queue.submit(an_order(action, sequence=2, attempt=2), gate)
+    delivered.wait(5)
+    assert gate.runs == 4
 
 
 def test_next_step_of_an_action_waits_for_the_one_before(queue: WorkQueue, delivered: Delivered, gate: Gate) -> None:

@@ -137,6 +137,11 @@ class Rig:
             assert step is not None
             return f"{step.name} on {row.waits_for}"
 
+    def visit(self, action: models.Action) -> int:
+        """Return by what a compute tells the step in work from one that is sent again."""
+        with self.database.read() as session:
+            return self.machine.load(session, session.get_one(models.Action, action.id)).order.visit
+
     def walk(self, action: models.Action, **data: Any) -> list[str]:
         """Let all steps succeed, and return what the action was at, one after the other, and how it ended."""
         path = [self.at(action)]

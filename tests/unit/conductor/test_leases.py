@@ -90,6 +90,14 @@ def test_action_whose_lease_has_run_out_is_taken_over(
     assert now.waits_for == "host1"
 
 
+def test_order_of_an_action_that_was_taken_over_is_no_new_one(rig: Rig, leases: Leases, action: models.Action) -> None:
+    before = rig.visit(action)
+    for _ in range(2):
+        leases.sweep()
+        change(rig, action, lease_expires_at=ago(1))
+    assert (row(rig, action).attempt, rig.visit(action)) == (3, before)
+
+
 def test_action_whose_lease_lasts_is_left_alone(
     rig: Rig, leases: Leases, engine: FakeEngine, action: models.Action
 ) -> None:

@@ -298,6 +298,18 @@ def test_retry_undoes_down_to_where_it_begins_again(rig: Rig) -> None:
     assert (row(rig, action).error, rig.instance.vm_state) == ("", VmState.ACTIVE)
 
 
+def test_step_that_is_come_back_to_is_a_new_order(rig: Rig) -> None:
+    action = at_step(rig, "move")
+    rig.change(models.Action, action.id, attempt=3)
+    visits = [rig.visit(action)]
+    rig.fail(action, NO_ROOM)
+    while rig.at(action) != "move on host2":
+        visits.append(rig.visit(action))
+        rig.succeed(action)
+    visits.append(rig.visit(action))
+    assert visits == sorted(set(visits))
+
+
 def test_retry_that_left_something_behind_succeeds_and_tells(rig: Rig) -> None:
     action = rig.fail(at_step(rig, "move"), NO_ROOM)
     rig.fail(action, SILENCE)
