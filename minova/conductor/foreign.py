@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from oslo_config import cfg
-from sqlalchemy import ColumnElement, String, select, type_coerce, update
+from sqlalchemy import ColumnElement, String, Text, cast, select, type_coerce, update
 from sqlalchemy.orm import Session
 
 from minova.conductor import doubts, faults, notices
 from minova.conductor.tasks import TASKS
-from minova.db import models
+from minova.db import convert, models
 from minova.db.queries import migration_of
 from minova.db.session import Database
 from minova.exception import ActionUnknown, DatabaseError
@@ -34,6 +35,9 @@ BATCH = 100
 
 _CLOSED_MIGRATION = frozenset(MigrationStatus) - OPEN_MIGRATION
 
+_ODD = (DatabaseError, ValueError, TypeError, AttributeError, LookupError)
+"""What is raised by rows that hold what nobody expects."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
@@ -48,18 +52,25 @@ class Found:
     unknown: str
 
 
-def why_unknown(verb: str, step: str, undo_to: str, data: dict[str, Any]) -> str:
-    """Return why this release cannot go on with an action, or nothing if it can."""
+def why_unknown(verb: str, step: str, undo_to: str, data: Any) -> str:
+    """Return why this release cannot go on with an action, or nothing if it can; ``data`` may be anything."""
     if verb not in set(Verb):
         return f"there is no operation {verb!r}"
     task = TASKS[Verb(verb)]
-    version = data.get("version", "1.0")
-    if not serves(task.version, version):
+    version = data.get("version", "1.0") if isinstance(data, dict) else None
+    if not _serves(task.version, version):
         return f"it is a {verb} of version {version}, not {task.version}"
     for name in filter(None, (step, undo_to)):
         if name not in {each.name for each in task.steps}:
             return f"a {verb} has no step {name!r}"
     return ""
+
+
+def _serves(own: str, needed: Any) -> bool:
+    try:
+        return serves(own, needed)
+    except _ODD:
+        return False
 
 
 def require_known(action: models.Action) -> None:
@@ -94,14 +105,37 @@ def _page(session: Session, condition: ColumnElement[bool], offset: int) -> list
         type_coerce(row.verb, String),
         row.step,
         row.undo_to,
-        row.data,
+        # As text: what cannot be decoded would keep the others from being read.
+        cast(row.data, Text),
     )
     query = select(*columns).where(row.status.in_(OPEN_ACTION), condition).order_by(row.lease_expires_at, row.id)
     query = query.limit(BATCH).offset(offset)
     return [
-        Found(id=id_, sequence=sequence, lease_expires_at=expires, unknown=why_unknown(*rest))
-        for id_, sequence, expires, *rest in session.execute(query)
+        Found(
+            id=id_,
+            sequence=sequence,
+            lease_expires_at=expires,
+            unknown=why_unknown(verb, step, undo_to, _decode(data)) or _why_unreadable(session, id_),
+        )
+        for id_, sequence, expires, verb, step, undo_to, data in session.execute(query).all()
     ]
+
+
+def _decode(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except _ODD:
+        return None
+
+
+def _why_unreadable(session: Session, action_id: str) -> str:
+    """Return why an action cannot be loaded, or nothing if it can."""
+    try:
+        action = session.get_one(models.Action, action_id)
+        convert.instance(session.get_one(models.Instance, action.instance_uuid))
+    except _ODD as error:
+        return f"it cannot be read: {error}"
+    return ""
 
 
 def known(found: Iterable[Found]) -> list[tuple[str, int]]:
@@ -128,10 +162,17 @@ class ForeignActions:
         foreign = {(each.id, each.sequence): each for each in found if each.unknown}
         for each in foreign.values():
             if utcnow() - max(each.lease_expires_at, listening_since) > self._patience:
-                self._database.write(self._end, each)
+                self._give_up(each)
         for key in foreign.keys() - self._told:
             LOG.warning("Action %s is left to conductors of another release: %s", key[0], foreign[key].unknown)
         self._told = set(foreign)
+
+    def _give_up(self, each: Found) -> None:
+        """End an action; whatever is wrong with it does not keep others from being looked after."""
+        try:
+            self._database.write(self._end, each)
+        except Exception:
+            LOG.exception("Action %s could not be ended", each.id)
 
     def _end(self, session: Session, found: Found) -> None:
         """End an action without touching what could not be read; whoever comes back later finds it ended."""
@@ -159,7 +200,7 @@ class ForeignActions:
 
 def _tell(session: Session, action_id: str) -> None:
     """Tell of the end, unless the rows hold what only another release can read."""
-    with contextlib.suppress(DatabaseError):
+    with contextlib.suppress(*_ODD):
         action = session.get_one(models.Action, action_id)
         instance = session.get_one(models.Instance, action.instance_uuid)
         migration = migration_of(session, action_id)

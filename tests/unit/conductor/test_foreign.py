@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import text, true
+from sqlalchemy import select, text, true
 from sqlalchemy.orm import Session
 
 from minova.conductor import foreign
@@ -20,7 +20,7 @@ from minova.exception import ActionUnknown, DatabaseError
 from minova.notifications.catalogue import Notification
 from minova.objects import MigrationProgress, Order, Outcome, Result, utcnow
 from minova.states import ActionStatus, MigrationEvent, MigrationStatus, Verb, VmState
-from tests.unit.conductor.rig import Rig
+from tests.unit.conductor.rig import INSTANCE, Rig
 from tests.unit.rows import an_instance
 
 Break = Callable[[Rig, str], None]
@@ -84,8 +84,30 @@ def another_verb(rig: Rig, action: str) -> None:
     rig.database.write(lambda session: session.execute(text("update instances set task_state = 'suspending'")))
 
 
-every_kind = pytest.mark.parametrize("make_foreign", [another_step, another_way_back, another_version, another_verb])
-with_its_verb = pytest.mark.parametrize("make_foreign", [another_step, another_way_back, another_version])
+def odd_version(rig: Rig, action: str) -> None:
+    """One that is none."""
+    rig.change(models.Action, action, data={"version": "1.1.0"})
+
+
+def odd_data(rig: Rig, action: str) -> None:
+    """No object at all."""
+    rig.database.write(lambda session: session.execute(text("update actions set data = '[1]'")))
+
+
+def broken_data(rig: Rig, action: str) -> None:
+    rig.database.write(lambda session: session.execute(text("update actions set data = '{'")))
+
+
+def another_image(rig: Rig, action: str) -> None:
+    """The action could be gone on with, but its instance cannot be read."""
+    rig.change(models.Instance, INSTANCE, image={"of": "tomorrow"})
+
+
+odd = (odd_version, odd_data, broken_data, another_image)
+every_kind = pytest.mark.parametrize(
+    "make_foreign", [another_step, another_way_back, another_version, another_verb, *odd]
+)
+with_its_verb = pytest.mark.parametrize("make_foreign", [another_step, another_way_back, another_version, odd_version])
 
 
 def stored(rig: Rig, action: str) -> Any:
@@ -223,13 +245,15 @@ def test_what_nobody_takes_for_long_ends_and_the_operator_is_told(
     ended = stored(rig, order.action_id)
     assert (ended.status, ended.sequence) == (ActionStatus.FAILED, sequence + 1)
     assert "no conductor can go on with it" in ended.error
-    assert (rig.instance.vm_state, rig.instance.task_state) == (VmState.ERROR, None)
+    states = select(models.Instance.vm_state, models.Instance.task_state)
+    with rig.database.read() as session:
+        assert session.execute(states).one() == (VmState.ERROR, None)
     assert rig.migration.status is MigrationStatus.ERROR
     assert rig.rooms() == ["host1"], "the instance keeps its room where it lives, and no other"
     assert rig.faults()[-1] == ("ActionUnknown", ended.error)
     assert rig.migration.unclear_hosts == ["host1", "host2"]
     # What cannot be read cannot be told.
-    events = [] if make_foreign is another_verb else ["migration.error", "instance.live_migration.error"]
+    events = [] if make_foreign in (another_verb, broken_data) else ["migration.error", "instance.live_migration.error"]
     assert [each.event_type for each in told] == events
     leases.sweep()
     assert stored(rig, order.action_id) == ended
@@ -268,3 +292,21 @@ def test_it_is_not_ended_if_another_conductor_was_faster(
     monkeypatch.setattr("minova.conductor.leases.foreign.open_actions", late)
     leases.sweep()
     assert (stored(rig, order.action_id).status, rig.faults()) == (ActionStatus.RUNNING, [])
+
+
+def test_one_that_cannot_even_be_ended_does_not_hold_up_the_others(
+    rig: Rig, leases: Leases, order: Order, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    another_step(rig, order.action_id)
+    rig.database.write(lambda session: session.execute(*expired(order.action_id, seconds=301)))
+    rig.database.write(lambda session: session.add(an_instance("other-uuid", host="host2")))
+    other = rig.begin(Verb.STOP, instance="other-uuid")
+    rig.change(models.Action, other.id, lease_expires_at=ago(0.5))
+
+    def accident(*_args: Any, **_more: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(leases._foreign._scheduler, "release_all", accident)
+    leases.sweep()
+    assert stored(rig, other.id).attempt == 2
+    assert f"Action {order.action_id} could not be ended" in caplog.text
