@@ -96,8 +96,9 @@ class Administration:
         if forced_down:
             _stop_waiting_for(session, host)
         else:
-            _require_none_made_anew(session, host)
+            # First, for an operation that begins now has the instance locked until it can be seen.
             doubts.reopen(session, host)
+            _require_none_made_anew(session, host)
         change = ServiceChange.FORCED_DOWN if forced_down else ServiceChange.FORCED_DOWN_UNSET
         off = [COMPUTE]
         if self._is_silent_conductor(session, host):

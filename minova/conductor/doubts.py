@@ -46,16 +46,21 @@ def settle(session: Session, instance_uuid: str) -> None:
 
 
 def reopen(session: Session, host: str) -> None:
-    """Write down that a host that was off has to be heard again: of guests that nobody has, it may have some."""
-    lost = select(Instance.uuid).where(Instance.power_state == PowerState.NOSTATE)
-    its = update(Migration).where(
-        or_(Migration.source_host == host, Migration.dest_host == host),
-        Migration.unclear_hosts.is_not(null()),
-        Migration.unclear_since.is_(None),
-        Migration.instance_uuid.in_(lost),
-    )
-    again = its.values(unclear_hosts=[host], unclear_since=utcnow())
-    session.execute(again.execution_options(synchronize_session=False))
+    """Write down that a host that was off has to be heard again: of guests that nobody has, it may have some.
+
+    An operation that begins on one of them has read that nothing is in doubt, and changes no more than its instance: so
+    that is changed here too, for one of the two to see the other.
+    """
+    lost = select(Migration.uuid, Instance.uuid).join(Instance, Instance.uuid == Migration.instance_uuid)
+    settled = (Migration.unclear_hosts.is_not(null()), Migration.unclear_since.is_(None))
+    its = or_(Migration.source_host == host, Migration.dest_host == host)
+    found = session.execute(lost.where(its, *settled, Instance.power_state == PowerState.NOSTATE)).all()
+    for move, instance in sorted(found, key=lambda row: row[1]):
+        changed = update(Instance).where(Instance.uuid == instance).values(updated_at=utcnow())
+        session.execute(changed.execution_options(synchronize_session=False))
+        again = update(Migration).where(Migration.uuid == move, *settled)
+        opened = again.values(unclear_hosts=[host], unclear_since=utcnow())
+        session.execute(opened.execution_options(synchronize_session=False))
 
 
 def unclear_hosts(session: Session, instance_uuid: str) -> list[str]:
@@ -110,6 +115,9 @@ def turns_after(session: Session, move: Migration, host: str, down_time: float) 
     assert move.unclear_hosts, "it is in doubt"
     first, *others = move.unclear_hosts
     service = find_service(session, COMPUTE, first)
+    if service.forced_down:
+        # Locked, for who takes it back has to find what is written because of it.
+        session.refresh(service, with_for_update=True)
     off = service.forced_down and _heard_ago(service) > down_time
     return others if off or first == host else [first, *others]
 
