@@ -1,4 +1,4 @@
-"""Who does what at random: operators that ask for operations, and a fiend that kills."""
+"""Who does what at random: operators that ask for operations, and a fiend that kills and freezes."""
 
 import random
 import threading
@@ -20,7 +20,7 @@ _CANCELLED = 0.15
 _PAUSE = (0.5, 3.0)
 """Seconds between two kills, at least and at most."""
 _LONGEST_DEATH = 8.0
-"""Seconds after which who was killed is back at the latest, unless the host is lost."""
+"""Seconds after which who was killed or frozen is back at the latest, unless the host is lost."""
 _MOST_LOST = 3
 """Hosts that are lost at the same time."""
 
@@ -99,7 +99,7 @@ _VERBS = tuple(verb for verb in Verb if verb not in (Verb.BOOT, Verb.EVACUATE))
 
 
 class Fiend(threading.Thread):
-    """Kills daemons and loses hosts, until told to stop."""
+    """Kills and freezes daemons and loses hosts, until told to stop."""
 
     def __init__(self, cluster: Cluster, seed: str, stop: threading.Event) -> None:
         super().__init__(name="fiend", daemon=True)
@@ -133,6 +133,9 @@ class Fiend(threading.Thread):
         elif victim.workers() and self._random.random() < 0.2:
             self.deeds[f"{victim.binary} workers killed"] += 1
             victim.kill_workers()
+        elif victim.workers() and self._random.random() < 0.3:
+            self.deeds[f"{victim.binary} frozen"] += 1
+            self._help(self._freeze, victim, self._random.uniform(0, _LONGEST_DEATH))
         elif self._random.random() < 0.2:
             self.deeds[f"{victim.binary} stopped"] += 1
             victim.stop()
@@ -150,6 +153,10 @@ class Fiend(threading.Thread):
     def _revive(self, daemon: Daemon, seconds: float) -> None:
         self._stopped.wait(seconds)
         daemon.start()
+
+    def _freeze(self, daemon: Daemon, seconds: float) -> None:
+        with daemon.frozen():
+            self._stopped.wait(seconds)
 
     def _lose(self, daemon: Daemon) -> None:
         """Have a host's guests evacuated once it is silent, and bring it back after that."""

@@ -1,7 +1,5 @@
 """A conductor that reaches the database but not the broker: it keeps nothing from those that reach both."""
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -42,11 +40,6 @@ def site(wires: list[Proxy], make_site: Callable[..., Site]) -> Site:
     return site
 
 
-def signal_workers(site: Site, host: str, number: signal.Signals) -> None:
-    for worker in site.daemon(host).workers():
-        os.kill(worker, number)
-
-
 def attempts(site: Site, actions: list[str]) -> list[int]:
     with site.database.read() as session:
         return list(session.scalars(select(models.Action.attempt).where(models.Action.id.in_(actions))))
@@ -58,11 +51,10 @@ def test_actions_are_not_taken_over_by_a_conductor_without_the_broker(site: Site
     for name in names:
         site.manage("instance", "boot", name)
     getattr(wires[0], how)()
-    signal_workers(site, "host1", signal.SIGSTOP)
-    actions = [site.manage("instance", "stop", name, "--no-wait")["id"] for name in names]
-    # The leases have run out, since the compute renews none.
-    site.wait_for(lambda: min(attempts(site, actions)) > 1, "all of them are taken over")
-    signal_workers(site, "host1", signal.SIGCONT)
+    with site.daemon("host1").frozen():
+        actions = [site.manage("instance", "stop", name, "--no-wait")["id"] for name in names]
+        # The leases run out, since the compute renews none.
+        site.wait_for(lambda: min(attempts(site, actions)) > 1, "all of them are taken over")
     for action in actions:
         site.succeed(action)
     wires[0].heal()
