@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import oslo_messaging
 
@@ -51,7 +52,7 @@ class HostReporter:
         self._resume = resume
         self._patience = patience
         self._driver_seen_at = lease.now()
-        self._started_at = utcnow()
+        self._started_at = self._made_at = utcnow()
         self._lock = threading.Lock()
         self._fenced = False
         self.accepted = threading.Event()
@@ -121,15 +122,17 @@ class HostReporter:
     def _make(self, returns: bool) -> HostReport:
         # The orders first: one that ends while the guests are listed counts as held, and is left alone. A host that
         # returns keeps only what it has begun: what is not listed, and is still wanted, is sent again at once.
-        made_at, in_hand = utcnow(), self._work.let_go() if returns else self._work.orders()
+        in_hand = self._work.let_go() if returns else self._work.orders()
         orders = (*in_hand, *self._done())
+        # Later than the one before, though the clock be set back: conductors tell by it which of two is newer.
+        self._made_at = max(utcnow(), self._made_at + timedelta.resolution)
         capacity, guests = self._driver.capacity(), self._driver.list_guests()
         self._driver_seen_at = self._lease.now()
         return HostReport(
             host=self._host,
             rpc_version=HISTORY.version,
             started_at=self._started_at,
-            made_at=made_at,
+            made_at=self._made_at,
             started=returns,
             capacity=capacity,
             guests=guests,

@@ -130,35 +130,35 @@ class Reconciler:
 
 
 def _store(session: Session, report: HostReport) -> datetime | None:
-    """Store what a report says of the host itself; return what :func:`_register` does."""
-    heard_before = _register(session, report, utcnow())
+    """Store what a report says of the host itself; return when that was heard before, None if it is no evidence.
+
+    A report is made after the answer to the one before it came. So whatever changed before that one was stored has had
+    its effect in this one, whatever the clocks of the two machines say. One that was overtaken, because the host lost
+    patience with a slow conductor, is out of date: the host may be gone since.
+    """
+    # Locked, for what follows from it: another conductor may have a report of this host, or an operator fence it.
+    service = session.get(Service, (COMPUTE, report.host), with_for_update=True)
+    if service is not None and _is_overtaken(service, report):
+        LOG.warning("A report of host %s was overtaken by another or came twice, and counts for nothing", report.host)
+        return None
+    heard_before = service.last_seen_at if service is not None else None
+    _register(session, service, report)
     _store_capacity(session, report)
     return heard_before
 
 
-def _register(session: Session, report: HostReport, now: datetime) -> datetime | None:
-    """Write down that the host is alive; return when it was heard before, or None if its guests may not be judged.
-
-    A report is made after the answer to the one before it came. So whatever changed before that one was stored has had
-    its effect in this one, whatever the clocks of the two machines say. One that was overtaken, because the host lost
-    patience with a slow conductor, is out of date.
-    """
-    # Locked, for what follows from it: another conductor may have a report of this host, or an operator fence it.
-    known = service = session.get(Service, (COMPUTE, report.host), with_for_update=True)
-    if service is None:
-        service = Service(binary=COMPUTE, host=report.host, started_at=report.started_at)
-        session.add(service)
-    heard_before, started_before = service.last_seen_at, service.started_at
-    overtaken = known is not None and _is_overtaken(known, report)
-    service.rpc_version, service.last_seen_at = report.rpc_version, now
-    if not overtaken:
-        service.started_at, service.report_made_at = report.started_at, report.made_at
+def _register(session: Session, known: Service | None, report: HostReport) -> None:
+    """Write down that the host is alive."""
+    service = known or Service(binary=COMPUTE, host=report.host, started_at=report.started_at)
+    started_before = service.started_at
+    service.rpc_version, service.last_seen_at = report.rpc_version, utcnow()
+    service.started_at, service.report_made_at = report.started_at, report.made_at
+    session.add(service)
     session.flush()
     if known is None:
         notices.service(session, service, ServiceChange.REGISTERED)
     elif report.started and started_before != report.started_at:
         notices.service(session, service, ServiceChange.STARTED)
-    return None if overtaken else heard_before
 
 
 def _is_overtaken(service: Service, report: HostReport) -> bool:

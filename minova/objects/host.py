@@ -80,7 +80,8 @@ class HostCapacity:
 class HostReport:
     """What a compute says of itself at its start and then periodically; it is the heartbeat too.
 
-    :ivar made_at: by the clock of the host, which is compared with nothing but this host's other reports.
+    :ivar made_at: by the clock of the host, which is compared with nothing but this host's other reports; those of one
+        process are each later than the one before, even if the clock is not.
     :ivar started: the service has just started, or was not heard for so long that it let go of what it had not begun:
         of orders it knows no others than ``orders``.
     :ivar orders: the (action id, sequence) pairs of the orders that it holds, queued or in work.

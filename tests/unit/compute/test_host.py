@@ -1,11 +1,13 @@
 """Reports of a host: what they say, what is done about the answer, and what waits for it."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 from oslo_config import cfg
 
+from minova.compute import host
 from minova.compute.host import HostReporter
 from minova.compute.lease import HostLease
 from minova.compute.work import Job, WorkQueue
@@ -124,6 +126,18 @@ def test_host_that_is_known_only_reports_periodically(known: Rig) -> None:
     assert known.reports == []
     assert known.reporter.report()
     assert [report.started for report in known.reports] == [False]
+
+
+def test_each_report_is_later_than_the_one_before_though_the_clock_was_set_back(
+    known: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([utcnow(), utcnow() - timedelta(hours=1), utcnow() - timedelta(minutes=59), utcnow()])
+    monkeypatch.setattr(host, "utcnow", lambda: next(clock))
+    for _ in range(4):
+        assert known.reporter.report()
+    made = [report.made_at for report in known.reports]
+    assert made == sorted(set(made))
+    assert made[2] - made[0] < timedelta(seconds=1), "the clock is believed again as soon as it is beyond that"
 
 
 def test_host_that_was_cut_off_reports_as_if_it_had_just_started(known: Rig) -> None:

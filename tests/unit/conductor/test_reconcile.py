@@ -126,6 +126,20 @@ def test_report_is_the_heartbeat(rig: Rig, reconciler: Reconciler) -> None:
         assert session.get_one(models.Service, (COMPUTE, "host2")).last_seen_at > utcnow() - timedelta(minutes=1)
 
 
+@pytest.mark.parametrize("same_process", [True, False])
+def test_report_that_was_overtaken_is_no_heartbeat(rig: Rig, reconciler: Reconciler, same_process: bool) -> None:
+    now, gone = utcnow(), utcnow() - timedelta(days=1)
+    reconciler.take(a_report("host2", started_at=now, made_at=now, started=True, rpc_version="1.1"))
+    rig.change(models.Service, (COMPUTE, "host2"), last_seen_at=gone)
+    started = now if same_process else now - timedelta(hours=1)
+    late = a_report("host2", started_at=started, made_at=now - timedelta(seconds=1), rpc_version="1.0")
+    reconciler.take(replace(late, capacity=replace(late.capacity, vcpus=1)))
+    with rig.database.read() as session:
+        service = session.get_one(models.Service, (COMPUTE, "host2"))
+        node = session.get_one(models.ComputeNode, "host2")
+    assert (service.last_seen_at, service.rpc_version, node.vcpus) == (gone, "1.1", 8)
+
+
 def test_orders_in_hand_are_renewed(reconciler: Reconciler, leases: Noted) -> None:
     reconciler.take(a_report("host1", a_guest(), orders=(("action", 3),)))
     assert (leases.renewed, leases.returned) == ([("action", 3)], [])
