@@ -260,7 +260,10 @@ class Delete(ActionCommand[Action]):
 
 
 class ResetState(ShowCommand[Instance]):
-    """Correct the state that minova believes an instance is in; its guest is not touched."""
+    """Correct the state that minova believes an instance is in; its guest is not touched.
+
+    What runs on it is ended; what its host has begun by its next report, it does all the same.
+    """
 
     table = columns.INSTANCE
 

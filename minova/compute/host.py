@@ -144,6 +144,7 @@ class HostReporter:
         if directive.decided_at is not None and not self._lease.holds:
             # They have been underway for nobody knows how long, and keep no guest from what was decided since.
             self._work.let_go(directive.decided_at)
+        self._work.drop(directive.over)
         for uuid in directive.destroy:
             self._clean_up(uuid, came_in, "lives elsewhere or was deleted: destroying it", self._driver.destroy)
         for uuid in directive.abort:

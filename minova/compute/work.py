@@ -138,8 +138,7 @@ class WorkQueue:
     def resume(self) -> None:
         """Begin to work on what was taken while the host had no lease, now that it has one."""
         with self._lock:
-            for uuid in self._queues:
-                self._start_next(uuid)
+            self._start_all()
 
     def let_go(self, sent_before: datetime | None = None) -> list[tuple[str, int]]:
         """Drop the orders that have not begun; given a time, only those that were sent before it, whenever they come.
@@ -149,11 +148,14 @@ class WorkQueue:
         """
         with self._lock:
             self._void_before = _not_ahead(sent_before) if sent_before else self._void_before
-            for job in [job for queue in self._queues.values() for job in queue]:
-                if (sent_before is None or self.is_void(job.order)) and job.let_go():
-                    LOG.info("Order %s of action %s is let go of", job.order.step, job.order.action_id)
-                    self._remove(job)
+            self._let_go(lambda order: sent_before is None or self.is_void(order))
             return self._in_hand()
+
+    def drop(self, actions: Collection[str]) -> None:
+        """Drop the orders of these actions, which are over, but for what has begun."""
+        with self._lock:
+            self._let_go(lambda order: order.action_id in actions)
+            self._start_all()
 
     def confirm(self, orders: Collection[tuple[str, int]], made_at: float) -> None:
         """Note that conductors know of these orders, (action id, sequence), by a report made at ``made_at``."""
@@ -223,6 +225,12 @@ class WorkQueue:
         self._pool.shutdown(wait=True)
         self._migrations.shutdown(wait=True)
 
+    def _let_go(self, unwanted: Callable[[Order], bool]) -> None:
+        for job in [job for queue in self._queues.values() for job in queue]:
+            if unwanted(job.order) and job.let_go():
+                LOG.info("Order %s of action %s is let go of", job.order.step, job.order.action_id)
+                self._remove(job)
+
     def _in_hand(self, begun: bool = False) -> list[tuple[str, int]]:
         jobs = [job for queue in self._queues.values() for job in queue]
         return [(job.order.action_id, job.order.sequence) for job in jobs if job.has_begun or not begun]
@@ -248,6 +256,10 @@ class WorkQueue:
                 job.order = order
                 return True
         return False
+
+    def _start_all(self) -> None:
+        for uuid in self._queues:
+            self._start_next(uuid)
 
     def _start_next(self, instance_uuid: str) -> None:
         queue = self._queues.get(instance_uuid)

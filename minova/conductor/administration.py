@@ -79,6 +79,8 @@ class Administration:
     def reset_state(self, reference: str, state: VmState) -> str:
         """Set an instance's state by hand and end what runs on it; return its UUID.
 
+        Its host is told with its next report, and does what it has begun by then.
+
         :raises InvalidInput: a state that needs a guest, and the instance has none.
         :raises InstanceBusy: it is on its way to another host, and nobody could say where its guest is.
         """

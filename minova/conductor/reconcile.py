@@ -14,14 +14,23 @@ from sqlalchemy.orm import Session
 from minova.conductor import doubts, faults, notices
 from minova.conductor.leases import Leases
 from minova.db import convert
-from minova.db.models import ComputeNode, Instance, Migration, Service
+from minova.db.models import Action, ComputeNode, Instance, Migration, Service
 from minova.db.queries import COMPUTE, instances_on
 from minova.db.readable import read_known, readable
 from minova.db.session import Database
 from minova.notifications.payloads import ServiceChange
 from minova.objects import Fault, Guest, HostDirective, HostReport, utcnow
 from minova.scheduler.scheduler import Scheduler
-from minova.states import OPEN_MIGRATION, VM_STATE_OF_POWER, MigrationStatus, MigrationType, PowerState, VmState
+from minova.states import (
+    OPEN_ACTION,
+    OPEN_MIGRATION,
+    VM_STATE_OF_POWER,
+    ActionStatus,
+    MigrationStatus,
+    MigrationType,
+    PowerState,
+    VmState,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -62,7 +71,7 @@ class Reconciler:
             self._clear_up(session, report, guests, since)
         # In any case: the answer may be the one with which the host begins.
         destroy = tuple(self._strangers(session, report.host, guests, since is not None))
-        return HostDirective(fenced=fenced, destroy=destroy, abort=abort)
+        return HostDirective(fenced=fenced, destroy=destroy, abort=abort, over=_over(session, report))
 
     def _strangers(self, session: Session, host: str, guests: Mapping[str, Guest], believed: bool) -> Iterator[str]:
         """Look at the guests whose instances do not live on the host, and yield those that it has to destroy.
@@ -167,6 +176,16 @@ def _is_overtaken(service: Service, report: HostReport) -> bool:
         # A process that is no more. One that was off may be back with a clock that runs behind: it says that it starts.
         return report.started_at < service.started_at and not report.started
     return service.report_made_at is not None and report.made_at <= service.report_made_at
+
+
+def _over(session: Session, report: HostReport) -> tuple[str, ...]:
+    """Return the actions of which a host holds orders though they have ended, as an operator can have them do."""
+    held = {action_id for action_id, _sequence in report.orders}
+    if not held:
+        return ()
+    # One that only a newer release knows may be open.
+    still = Action.status.not_in(frozenset(ActionStatus) - OPEN_ACTION)
+    return tuple(sorted(held - set(session.scalars(select(Action.id).where(Action.id.in_(held), still)))))
 
 
 def _store_capacity(session: Session, report: HostReport) -> None:

@@ -105,6 +105,7 @@ class HostDirective:
     :ivar fenced: the operator declared this host down: refuse all work.
     :ivar destroy: UUIDs of guests that live elsewhere now, or were deleted: destroy them.
     :ivar abort: UUIDs of guests whose live migration nobody waits for any more: abort it.
+    :ivar over: ids of actions of which it holds orders, though they have ended: let go of those that have not begun.
     :ivar decided_at: by the clock of conductors, as ``sent_at`` of orders: those sent before were taken into account.
     """
 
@@ -112,6 +113,7 @@ class HostDirective:
     fenced: bool = False
     destroy: tuple[str, ...] = ()
     abort: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
     decided_at: Moment | None = None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from oslo_config import cfg
 
 from minova.db import models
 from minova.db.queries import CONDUCTOR
@@ -245,6 +246,26 @@ def test_reset_ends_a_running_action_and_its_late_outcome_changes_nothing(
     assert (after.vm_state, after.task_state) == (VmState.ERROR, None)
     assert lab.api.get_action(lab.ctxt, action.id) == ended
     lab.succeed(lab.api.reboot_instance(lab.ctxt, "vm", True))
+
+
+def test_what_waits_at_its_host_when_the_state_is_reset_is_let_go_of(
+    conf: cfg.ConfigOpts, make_lab: Callable[..., Lab], gate: Callable[[str], Gate]
+) -> None:
+    conf.set_override("max_concurrent_operations", 1, "compute")
+    lab = make_lab("host1")
+    before, _other = lab.boot(), lab.boot("other")
+    power_off = gate("power_off")
+    stop = lab.api.stop_instance(lab.ctxt, "other")
+    power_off.wait()
+    delete, work = lab.api.delete_instance(lab.ctxt, "vm"), lab.cluster.computes["host1"]._work
+    wait_until(lambda: work.held_for(before.uuid), "the order at the compute")
+    lab.api.reset_instance_state(lab.ctxt, "vm", "active")
+    lab.report("host1")
+    power_off.open()
+    lab.succeed(stop)
+    lab.wait_until_idle("host1")
+    assert lab.guest("host1", before.uuid) is not None
+    assert (lab.instance().vm_state, lab.end_of(delete).status) == (VmState.ACTIVE, ActionStatus.FAILED)
 
 
 def migrate_slowly(lab: Lab) -> Action:

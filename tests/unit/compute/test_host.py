@@ -187,6 +187,20 @@ def test_host_that_was_cut_off_destroys_its_copies_first_though_it_has_orders_fo
     assert known.done == ["destroyed guest1", "did boot"]
 
 
+def test_orders_of_actions_that_are_over_are_let_go_of(known: Rig) -> None:
+    work = Gate()
+    known.queue.submit(an_order("runs"), work)
+    work.wait()
+    known.queue.submit(an_order("behind"), known.do)
+    known.queue.submit(an_order("wanted"), known.do)
+    known.answer = lambda report: HostDirective(over=("runs", "behind"), decided_at=utcnow())
+    assert known.reporter.report()
+    assert known.queue.orders() == [("runs", 1), ("wanted", 1)]
+    work.open()
+    assert results(known, 2) == [("runs", Result.SUCCEEDED), ("wanted", Result.SUCCEEDED)]
+    assert known.done == ["did wanted"]
+
+
 def test_guest_for_which_an_order_came_after_the_decision_is_kept(known: Rig) -> None:
     cut_off(known)
 

@@ -265,6 +265,19 @@ def test_what_has_not_begun_is_let_go_of_and_taken_when_it_is_sent_again(
     assert {outcome.order.action_id for outcome in delivered.wait(2)} == {"runs", "waits"}
 
 
+def test_what_comes_behind_an_order_that_is_dropped_goes_on(
+    queues: Callable[[int], WorkQueue], delivered: Delivered, gates: Callable[[], Gate]
+) -> None:
+    queue, gate = queues(1), gates()
+    queue.submit(an_order("has the thread", guest="guest2"), gate)
+    gate.wait()
+    queue.submit(an_order("over"), done)
+    queue.submit(an_order("wanted"), done)
+    queue.drop(["over"])
+    gate.open()
+    assert [outcome.order.action_id for outcome in delivered.wait(2)] == ["has the thread", "wanted"]
+
+
 def test_order_that_was_sent_before_the_host_was_heard_again_is_void_whenever_it_comes(
     conf: cfg.ConfigOpts, queue: WorkQueue, delivered: Delivered, lease: HostLease, clock: Clock
 ) -> None:

@@ -145,6 +145,16 @@ def test_orders_in_hand_are_renewed(reconciler: Reconciler, leases: Noted) -> No
     assert (leases.renewed, leases.returned) == ([("action", 3)], [])
 
 
+def test_host_is_told_which_of_its_orders_are_of_actions_that_are_over(rig: Rig, reconciler: Reconciler) -> None:
+    ended, open_ = rig.succeed(rig.begin(Verb.STOP)), rig.begin(Verb.START)
+    report = a_report("host1", orders=((ended.id, 1), (ended.id, 2), (open_.id, 1), ("of no action", 1)))
+    over = tuple(sorted((ended.id, "of no action")))
+    assert reconciler.take(report).over == over
+    strange = text("update actions set status = 'of_tomorrow' where finished_at is null")
+    rig.database.write(lambda session: session.execute(strange))
+    assert reconciler.take(replace(report, made_at=utcnow())).over == over
+
+
 def test_host_that_has_just_started_is_sent_what_it_does_not_hold(reconciler: Reconciler, leases: Noted) -> None:
     reconciler.take(a_report("host1", a_guest(), started=True, orders=(("action", 3),)))
     assert leases.returned == [("host1", (("action", 3),))]
