@@ -11,7 +11,7 @@ import sqlalchemy
 from oslo_config import cfg
 from oslo_db import api
 from oslo_db import exception as db_exception
-from oslo_db.sqlalchemy import enginefacade
+from oslo_db.sqlalchemy import enginefacade, exc_filters
 from sqlalchemy import event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
@@ -42,6 +42,16 @@ locks it; once it has waited for a lock it has to see what was committed meanwhi
 
 _WRITES = "minova_writes"
 _ANNOUNCED = "minova_announced"
+
+
+@exc_filters.filters("mysql", exc.OperationalError, r"^\(\S+ \((1290|1792|1836), ")  # type: ignore[untyped-decorator]
+@exc_filters.filters("postgresql", exc.InternalError, r"^\(\S+ReadOnlySqlTransaction\)")  # type: ignore[untyped-decorator]
+def _leave_read_only(error: Exception, _match: object, _dialect: str, _is_disconnect: bool) -> None:
+    """Let a server that takes no writes any more count as away: another is the primary now.
+
+    That closes all connections to it, too, and those that are made anew find the other one.
+    """
+    raise db_exception.DBConnectionError(error)
 
 
 class LostRace(Exception):

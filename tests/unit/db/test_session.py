@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from oslo_db import exception as db_exception
 from oslo_db.exception import DBConnectionError, DBReferenceError
+from oslo_db.sqlalchemy import exc_filters
 from sqlalchemy import event, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.orm import Session
 
 from minova.db.models import Action, Allocation, ComputeNode
@@ -241,6 +243,36 @@ def test_server_that_stays_away_is_told_in_one_line(database: Database, naps: li
     with pytest.raises(DatabaseError, match=r"^database: it cannot be reached: [^\n]*$"):
         database.write(failing(error, times=1000))
     assert 20 < sum(naps) < 60
+
+
+class ReadOnlySqlTransaction(Exception):
+    """As psycopg2 has it."""
+
+    __module__ = "psycopg2.errors"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kind", "error"),
+    [
+        ("mysql", OperationalError, Exception(1290, "The MariaDB server is running with the --read-only option")),
+        ("mysql", OperationalError, Exception(1792, "Cannot execute statement in a READ ONLY transaction")),
+        ("mysql", OperationalError, Exception(1836, "Running in read-only mode")),
+        ("postgresql", InternalError, ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")),
+    ],
+)
+def test_server_that_takes_no_writes_any_more_counts_as_away(
+    database: Database, naps: list[float], dialect: str, kind: type[DBAPIError], error: Exception
+) -> None:
+    met = SimpleNamespace(
+        dialect=SimpleNamespace(name=dialect),
+        sqlalchemy_exception=kind("INSERT", None, error),
+        original_exception=error,
+        is_disconnect=False,
+        connection=None,
+    )
+    told = exc_filters.handler(met)
+    assert met.is_disconnect
+    assert database.write(failing(told, times=3)) == 4
 
 
 def test_statement_that_fails_is_not_repeated(database: Database) -> None:
