@@ -70,12 +70,11 @@ class Leases:
             self._listening.stored()
 
     def host_returned(self, host: str, held: Sequence[tuple[str, int]]) -> None:
-        """Send a compute that has just started the orders that it was sent before and does not hold any more."""
-        in_hand = {(each[0], each[1]) for each in held}
-        # All of them: what is left would wait for its lease.
-        for action_id, sequence in foreign.known(self._find(models.Action.waits_for == host)):
-            if (action_id, sequence) not in in_hand:
-                self._take_over(action_id, sequence, returned=True)
+        """Have the next sweep send a compute that has returned what it was sent before, and does not hold any more.
+
+        Not at once: the compute waits for the answer to its report, however many they are.
+        """
+        self._database.write(self._let_expire, host, held)
 
     def hand_over(self) -> None:
         """Let go of the actions whose steps are not done yet, so that another conductor does them at once.
@@ -90,14 +89,14 @@ class Leases:
                 self._database.write(self._hand_over, left)
 
     @persistent
-    def _find(self, condition: ColumnElement[bool], *, enough: int | None = None) -> list[foreign.Found]:
+    def _find(self, condition: ColumnElement[bool], *, enough: int) -> list[foreign.Found]:
         with self._database.read() as session:
             return foreign.open_actions(session, condition, enough=enough)
 
-    def _take_over(self, action_id: str, sequence: int, *, returned: bool = False) -> None:
+    def _take_over(self, action_id: str, sequence: int) -> None:
         """Take over one action; whatever is wrong with it does not keep others from being taken over."""
         try:
-            task = self._database.write(self._resume, action_id, sequence, returned)
+            task = self._database.write(self._resume, action_id, sequence)
         except Exception:
             LOG.exception("Action %s could not be taken over", action_id)
             return
@@ -106,16 +105,16 @@ class Leases:
                 LOG.info("Action %s: taken over at %s", action_id, task.action.step)
             self._engine.carry_on(task)
 
-    def _resume(self, session: Session, action_id: str, sequence: int, returned: bool) -> Task | None:
+    def _resume(self, session: Session, action_id: str, sequence: int) -> Task | None:
         """Make an action ours, unless somebody was faster or its host has to be waited for."""
         action = session.get(models.Action, action_id)
         if action is None or action.status not in OPEN_ACTION or action.sequence != sequence:
             return None
         now = utcnow()
-        if action.lease_expires_at >= now and not returned:
+        if action.lease_expires_at >= now:
             # It was renewed just now.
             return None
-        if action.waits_for is not None and not returned:
+        if action.waits_for is not None:
             state = self._host_state(session, action.waits_for, now)
             if state is HostState.DOWN or self._is_overdue(action, now):
                 return self._fail(session, action, state)
@@ -188,6 +187,13 @@ class Leases:
             )
             renewed = query.values(lease_expires_at=self._expiry(), heard_at=utcnow())
             session.execute(renewed.execution_options(synchronize_session=False))
+
+    def _let_expire(self, session: Session, host: str, held: Sequence[tuple[str, int]]) -> None:
+        row, now = models.Action, utcnow()
+        its = (row.waits_for == host, row.status.in_(OPEN_ACTION), row.lease_expires_at > now)
+        over = update(row).where(*its).values(lease_expires_at=now)
+        session.execute(over.execution_options(synchronize_session=False))
+        self._renew_orders(session, host, held)
 
     def _hand_over(self, session: Session, left: Sequence[str]) -> None:
         mine = models.Action.owner == self._engine.owner

@@ -27,8 +27,8 @@ OPTS: list[cfg.Opt] = [
         default=0.5,
         min=0.1,
         max=3600,
-        help="Seconds between two looks for actions whose lease has run out, or that a conductor that stops has handed "
-        "over. Each is a short query.",
+        help="Seconds between two looks for actions whose lease has run out, that a conductor that stops has handed "
+        "over, or whose orders a compute that returns does not hold any more. Each is a short query.",
     ),
     cfg.IntOpt(
         "unresponsive_timeout",

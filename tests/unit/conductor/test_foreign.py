@@ -165,6 +165,7 @@ def test_host_that_returns_is_not_sent_it(rig: Rig, leases: Leases, order: Order
     leases.host_returned("host3", [])
     leases.host_returned("host2", [])
     leases.host_returned("host1", [])
+    leases.sweep()
     assert stored(rig, order.action_id) == before
 
 

@@ -274,11 +274,31 @@ def test_returned_host_is_sent_what_it_does_not_hold(
     change(rig, action, lease_expires_at=utcnow() + timedelta(hours=1))
     leases.host_returned("host1", [(action.id, action.sequence)])
     leases.host_returned("host2", [])
+    leases.sweep()
     assert engine.carried == []
     leases.host_returned("host1", [(action.id, action.sequence - 1)])
+    leases.sweep()
     assert engine.carried == [action.id]
     assert (row(rig, action).attempt, rig.instance.vm_state) == (2, VmState.ACTIVE)
     assert row(rig, action).instance_uuid == INSTANCE
+
+
+def test_answer_to_a_returned_host_does_not_wait_for_what_it_is_sent(
+    rig: Rig, leases: Leases, engine: FakeEngine, action: models.Action
+) -> None:
+    """It has no more patience for many of them than for one: it would return again, and lose what it was just sent."""
+    change(rig, action, lease_expires_at=utcnow() + timedelta(hours=1))
+    leases.host_returned("host1", [])
+    now = row(rig, action)
+    assert (engine.carried, now.attempt, now.sequence) == ([], 1, action.sequence)
+    assert now.lease_expires_at <= utcnow()
+
+
+def test_lease_that_is_over_is_not_made_longer_by_a_return(rig: Rig, leases: Leases, action: models.Action) -> None:
+    """What no conductor knows is ended once that has been so for long, however often its host returns."""
+    before = row(rig, action).lease_expires_at
+    leases.host_returned("host1", [])
+    assert row(rig, action).lease_expires_at == before
 
 
 def test_returned_host_is_sent_more_than_one_sweep_is_for(
@@ -288,4 +308,6 @@ def test_returned_host_is_sent_more_than_one_sweep_is_for(
     rig.database.write(lambda session: session.add(an_instance("other-uuid", host="host1")))
     other = rig.begin(Verb.STOP, instance="other-uuid")
     leases.host_returned("host1", [])
+    leases.sweep()
+    leases.sweep()
     assert engine.carried == [action.id, other.id]
