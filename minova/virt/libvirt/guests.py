@@ -56,6 +56,8 @@ _MAY_BE_ARRIVING = {
 }
 """States of a guest that is being live-migrated to here, and the reasons for them; others have them too."""
 
+_FAILED = [libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED]
+
 _NOT_OURS = (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN)
 
 _UNDEFINE = (
@@ -285,24 +287,37 @@ class Guests:
         return successor
 
     def _claim(self, domain: libvirt.virDomain, uuid: str) -> None:
-        """Write down that a guest has come here, if nobody has done so; its domain is defined at the end."""
+        """Write down that a guest has come here, if nobody has done so; its domain is defined just before."""
         # What cannot be written now is when somebody looks again.
         with suppress(OperationRefused):
-            came_with_disk = self._storage.expected_from(uuid) is not None and domain.isPersistent()
-            if came_with_disk or self._storage.successor(uuid) == self._host:
+            if self._storage.expected_from(uuid) is not None and domain.isPersistent():
                 self._storage.hand_over(uuid, self._host)
+            elif self._storage.successor(uuid) == self._host:
+                # To be given back: if the source never heard that it has come, it runs on there, on the same disk.
+                self._storage.take(uuid)
 
     def _has_left(self, domain: libvirt.virDomain, uuid: str) -> bool:
         """Return whether another host has a guest whose domain is shut off; then no domain of it is needed here."""
         with self._definitions:
-            self._claim(domain, uuid)
-            owner = self._known_owner(uuid)
-            if owner is None or not self._storage.shares_with(owner) or domain.isActive():
-                return False
+            if not self._failed_to_come(domain, uuid):
+                self._claim(domain, uuid)
+                owner = self._known_owner(uuid)
+                if owner is None or not self._storage.shares_with(owner) or domain.isActive():
+                    return False
             with taking_for_done(libvirt.VIR_ERR_NO_DOMAIN):
                 domain.undefineFlags(_UNDEFINE)
             self._storage.remove_console(uuid)
             return True
+
+    def _failed_to_come(self, domain: libvirt.virDomain, uuid: str) -> bool:
+        """Return whether a live migration to here failed at its very end: its source has the guest, as it knows."""
+        if domain.state() != _FAILED:
+            return False
+        # One whose files cannot be read is where its domain is.
+        with suppress(OperationRefused):
+            awaited = self._storage.owner(uuid) is None and self._storage.expected_from(uuid) is not None
+            return awaited or self._storage.successor(uuid) == self._host
+        return False
 
 
 def find_domain(connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain | None:
@@ -353,8 +368,8 @@ def _is_arriving(domain: libvirt.virDomain, state: int, reason: int) -> bool:
         # Of a migration to here libvirt tells nothing.
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
             return True
-    # What arrives is defined at the end.
-    return not domain.isPersistent()
+    # What arrives is defined before the hypervisor is told to let it run, which may fail.
+    return not domain.isPersistent() or state == libvirt.VIR_DOMAIN_PAUSED
 
 
 def _press_power_button(uri: str, uuid: str) -> None:

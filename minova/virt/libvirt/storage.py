@@ -108,6 +108,9 @@ class Storage:
         if owner is None:
             self.hand_over(uuid, self._host)
             return
+        if self.destination(uuid) is not None:
+            # It was on its way when it was here before.
+            self.forget_destination(uuid)
         self._write(uuid, _FORMER_OWNER, f"{owner}\n")
         self._write(uuid, _OWNER, f"{self._host}\n")
         self._unlink(uuid, _EXPECTED_FROM)
@@ -172,9 +175,9 @@ class Storage:
         self._write(uuid, _MIGRATING, f"{host}\n{_POST_COPY if post_copy else ''}\n{self._host}\n")
 
     def destination(self, uuid: str) -> str | None:
-        """Return where a guest is being live-migrated to, or was when this process, or its host, was killed."""
-        noted = self._read(uuid, _MIGRATING)
-        return noted.splitlines()[0] if noted else None
+        """Return where this host live-migrates a guest to, or did when this process, or the host, was killed."""
+        noted = (self._read(uuid, _MIGRATING) or "").splitlines()
+        return noted[0] if noted[_NOTED - 1 :] == [self._host] else None
 
     def permits_post_copy(self, uuid: str) -> bool:
         """Return whether the live migration of a guest may be by post-copy."""

@@ -299,3 +299,12 @@ def test_no_console_of_a_guest_is_left_when_it_has_gone(ours: Storage) -> None:
         file.write_text("secret")
     ours.remove(UUID, for_good=True)
     assert sorted(log.parent.iterdir()) == sorted(kept)
+
+
+def test_who_takes_a_guest_back_has_forgotten_where_it_went(ours: Storage, theirs: Storage) -> None:
+    ours.note_destination(UUID, "theirs", post_copy=False)
+    assert (ours.destination(UUID), theirs.destination(UUID)) == ("theirs", None)
+    theirs.take(UUID)
+    assert ours.destination(UUID) == "theirs"
+    ours.take(UUID)
+    assert (ours.owner(UUID), ours.successor(UUID)) == ("ours", None)

@@ -1,0 +1,246 @@
+"""Whose a guest is when its live migration has failed at its very end, or only one host knows that it has not.
+
+What libvirt shows then was seen in ``tests/functional/libvirt/test_failed_arrivals.py``.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+
+libvirt = pytest.importorskip("libvirt")
+
+from minova import conf as minova_conf  # noqa: E402
+from minova.exception import GuestNotFound, OperationRefused  # noqa: E402
+from minova.virt.libvirt import driver as drivers  # noqa: E402
+from tests.contract.rig import PAUSED, RUNNING, SHUTDOWN, UUID, make_instance, state  # noqa: E402
+
+BOOTED = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED)
+MIGRATED = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED)
+RESUMED = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATION_CANCELED)
+COMING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+FAILED = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED)
+WENT_OFF = [
+    (libvirt.VIR_DOMAIN_SHUTOFF, reason)
+    for reason in (
+        libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN,
+        libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED,
+        libvirt.VIR_DOMAIN_SHUTOFF_CRASHED,
+        libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN,
+    )
+]
+"""How a guest is that has come and gone off; but for the first, one whose migration has failed may be so, too."""
+
+
+class Refusal(libvirt.libvirtError):  # type: ignore[misc]  # libvirt has no types
+    """An error of libvirt's."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("no")
+        self.code = code
+
+    def get_error_code(self) -> int:
+        return self.code
+
+
+class Domain:
+    """A guest's, which is defined."""
+
+    def __init__(self, libvirtd: "Libvirtd", seen: tuple[int, int]) -> None:
+        self._libvirtd = libvirtd
+        self.seen = seen
+        self.monitor = libvirt.VIR_DOMAIN_CONTROL_OK
+
+    def metadata(self, *_: Any) -> str:
+        return '<instance><name>web</name><flavor vcpus="1" memory_mb="1" disk_gb="1"/></instance>'
+
+    def UUIDString(self) -> str:
+        return UUID
+
+    def state(self) -> list[int]:
+        return [*self.seen]
+
+    def isActive(self) -> int:
+        return int(self.seen[0] != libvirt.VIR_DOMAIN_SHUTOFF)
+
+    def isPersistent(self) -> int:
+        return 1
+
+    def controlInfo(self) -> list[int]:
+        return [self.monitor, 0, 0]
+
+    def jobInfo(self) -> list[int]:
+        if self.seen == COMING:
+            raise Refusal(libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
+        return [libvirt.VIR_DOMAIN_JOB_NONE]
+
+    def jobStats(self) -> dict[str, Any]:
+        return {"type": libvirt.VIR_DOMAIN_JOB_NONE}
+
+    def interfaceAddresses(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+    def destroy(self) -> None:
+        self.seen = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED)
+
+    def undefineFlags(self, _flags: int) -> None:
+        self._libvirtd.domain = None
+
+
+class Libvirtd:
+    """One host's; both a connection of ours and one of libvirt's."""
+
+    uri = "qemu:///system"
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self.domain: Domain | None = None
+
+    def has(self, seen: tuple[int, int]) -> Domain:
+        """Let it have a domain that is in a state, for a reason."""
+        self.domain = Domain(self, seen)
+        return self.domain
+
+    def run(self, _operation: str, work: Callable[[Any], Any]) -> Any:
+        return work(self)
+
+    def refusal(self, operation: str, reason: str) -> OperationRefused:
+        return OperationRefused(host=self._host, operation=operation, reason=reason)
+
+    def listAllDomains(self) -> list[Domain]:
+        return [self.domain] if self.domain is not None else []
+
+    def lookupByUUIDString(self, _uuid: str) -> Domain:
+        if self.domain is None:
+            raise Refusal(libvirt.VIR_ERR_NO_DOMAIN)
+        return self.domain
+
+
+class Host:
+    """One with its libvirtd and its driver."""
+
+    def __init__(self, tmp_path: Path, name: str, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.libvirtd = Libvirtd(name)
+        monkeypatch.setattr(drivers, "Connection", lambda _uri, _host: self.libvirtd)
+        conf = cfg.ConfigOpts()
+        minova_conf.register_opts(conf)
+        conf(args=[], default_config_files=[], default_config_dirs=[])
+        for option, folder in (("instances_path", storage), ("console_path", name), ("image_cache_path", "images")):
+            conf.set_override(option, str(tmp_path / folder), group="libvirt")
+        self.driver: Any = drivers.LibvirtDriver(conf, name, images=None)  # type: ignore[arg-type]
+        self.storage = self.driver._storage
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Host]:
+    return lambda name, storage="shared": Host(tmp_path, name, storage, monkeypatch)
+
+
+@pytest.fixture
+def a(make: Callable[..., Host]) -> Host:
+    """A host from which a guest is just being moved to b."""
+    a = make("a")
+    a.storage.take(UUID)
+    a.storage.disk(UUID).write_text("disk")
+    a.libvirtd.has(BOOTED)
+    a.storage.note_destination(UUID, "b", post_copy=False)
+    return a
+
+
+@pytest.fixture
+def b(make: Callable[..., Host], a: Host) -> Host:
+    """The other host, which shares the disk."""
+    return make("b")
+
+
+@pytest.fixture
+def apart(make: Callable[..., Host], a: Host) -> Host:
+    """The other host, to which the disk is copied."""
+    b = make("b", "apart")
+    b.storage.expect(UUID, "a")
+    b.storage.disk(UUID).write_text("what has been copied")
+    return b
+
+
+def test_a_guest_that_libvirt_failed_to_start_runs_on_where_it_was(a: Host, b: Host) -> None:
+    a.libvirtd.has(RESUMED)
+    b.libvirtd.has(FAILED)
+    assert (b.driver.list_guests(), b.libvirtd.domain) == ((), None)
+    a.storage.forget_destination(UUID)
+    with pytest.raises(GuestNotFound):
+        b.driver.post_live_migration_at_destination(make_instance(host="a"))
+    b.driver.rollback_live_migration_at_destination(UUID)
+    b.driver.destroy(UUID)
+    assert (state(a.driver), a.storage.owner(UUID), a.storage.disk(UUID).read_text()) == (RUNNING, "a", "disk")
+
+
+def test_what_was_copied_for_a_guest_that_libvirt_failed_to_start_is_removed(a: Host, apart: Host) -> None:
+    a.libvirtd.has(RESUMED)
+    apart.libvirtd.has(FAILED)
+    assert state(apart.driver) is None
+    apart.driver.rollback_live_migration_at_destination(UUID)
+    assert (apart.libvirtd.domain, apart.storage.folder(UUID).exists()) == (None, False)
+    assert (state(a.driver), a.storage.disk(UUID).read_text()) == (RUNNING, "disk")
+
+
+def test_a_guest_that_lives_here_and_could_not_be_started_stays(a: Host, apart: Host) -> None:
+    for host in (a, apart):
+        host.storage.take(UUID)
+        host.storage.forget_destination(UUID)
+        host.libvirtd.has(FAILED)
+        assert (state(host.driver), host.libvirtd.domain is not None) == (SHUTDOWN, True)
+
+
+@pytest.mark.parametrize("seen", [MIGRATED, *WENT_OFF])
+def test_a_guest_that_both_hosts_have_is_removed_from_one_with_the_disk_left_to_the_other(
+    a: Host, b: Host, seen: tuple[int, int]
+) -> None:
+    """The source never heard that it had come, or it had not, and libvirt there was killed."""
+    a.libvirtd.has(RESUMED)
+    b.libvirtd.has(seen)
+    assert len(b.driver.list_guests()) == 1
+    b.driver.rollback_live_migration_at_destination(UUID)
+    assert state(b.driver) is not None
+    b.driver.destroy(UUID)
+    assert (b.driver.list_guests(), b.libvirtd.domain) == ((), None)
+    assert (a.storage.owner(UUID), state(a.driver), a.storage.disk(UUID).read_text()) == ("a", RUNNING, "disk")
+
+
+@pytest.mark.parametrize("seen", [MIGRATED, *WENT_OFF])
+def test_a_guest_that_has_come_is_kept_for_good_once_its_migration_is_finished(
+    a: Host, b: Host, seen: tuple[int, int]
+) -> None:
+    a.libvirtd.domain = None
+    b.libvirtd.has(seen)
+    assert (len(b.driver.list_guests()), a.driver.list_guests()) == (1, ())
+    b.driver.post_live_migration_at_destination(make_instance(host="b"))
+    b.driver.destroy(UUID)
+    assert not a.storage.folder(UUID).exists()
+
+
+@pytest.mark.parametrize("seen", [MIGRATED, *WENT_OFF])
+def test_a_guest_that_has_come_with_its_disk_is_kept(a: Host, apart: Host, seen: tuple[int, int]) -> None:
+    a.libvirtd.domain = None
+    apart.libvirtd.has(seen)
+    assert state(apart.driver) is not None
+    apart.driver.rollback_live_migration_at_destination(UUID)
+    assert (apart.storage.owner(UUID), apart.storage.disk(UUID).read_text()) == ("b", "what has been copied")
+
+
+@pytest.mark.parametrize("monitor", [libvirt.VIR_DOMAIN_CONTROL_OK, libvirt.VIR_DOMAIN_CONTROL_OCCUPIED])
+def test_a_guest_that_is_defined_and_does_not_run_yet_is_still_arriving(
+    a: Host, b: Host, apart: Host, monitor: int
+) -> None:
+    for host in (b, apart):
+        host.libvirtd.has(COMING).monitor = monitor
+        assert host.driver.list_guests() == ()
+        with pytest.raises(OperationRefused, match="still arriving"):
+            host.driver.rollback_live_migration_at_destination(UUID)
+    assert (a.storage.owner(UUID), apart.storage.owner(UUID)) == ("a", None)
+
+
+def test_a_guest_that_was_paused_before_it_came_has_come(a: Host, b: Host) -> None:
+    b.libvirtd.has((libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER))
+    assert (state(b.driver), a.storage.owner(UUID)) == (PAUSED, "b")
