@@ -122,6 +122,9 @@ class Reconciler:
                 turns = []
         elif guest is not None and not turns and not self._adopt(session, row, guest, host):
             return
+        elif guest is None and row.host == host and not is_lost(row):
+            # Until that is written, what others have would count as left behind.
+            return
         elif guest is None and not turns and row.host != host and row.vm_state is VmState.ERROR and not is_lost(row):
             # Its own host has not shown it, being off: if that has it after all, this is news.
             _swap(session, row, f"host {host} has it not, and host {row.host} is off", PowerState.NOSTATE)

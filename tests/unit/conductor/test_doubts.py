@@ -19,6 +19,7 @@ from tests.unit.conductor.test_reconcile import Noted, moved
 from tests.unit.conductor.test_tasks import advance, begin
 
 BOTH = ["host1", "host2"]
+SOURCE = ["host1"]
 MISSING = Fault(code="GuestNotFound", message="it is not here")
 
 
@@ -62,8 +63,9 @@ LIVE, COLD, EVACUATE = Verb.LIVE_MIGRATE, Verb.MIGRATE, Verb.EVACUATE
 @pytest.mark.parametrize(
     ("verb", "step", "fault", "then", "expected"),
     [
-        (LIVE, "prepare_destination", SILENCE, SILENCE, None),
-        (LIVE, "migrate", REFUSAL, SILENCE, None),
+        (LIVE, "prepare_destination", SILENCE, SILENCE, SOURCE),
+        (LIVE, "migrate", REFUSAL, SILENCE, SOURCE),
+        (LIVE, "migrate", REFUSAL, None, None),
         (LIVE, "migrate", SILENCE, SILENCE, BOTH),
         (LIVE, "migrate", ACCIDENT, MISSING, BOTH),
         (LIVE, "finish_at_destination", SILENCE, SILENCE, None),
@@ -74,12 +76,15 @@ LIVE, COLD, EVACUATE = Verb.LIVE_MIGRATE, Verb.MIGRATE, Verb.EVACUATE
     ],
 )
 def test_move_that_fails_is_in_doubt_if_nobody_could_tell_where_the_guest_is(
-    rig: Rig, verb: Verb, step: str, fault: Fault, then: Fault, expected: list[str] | None
+    rig: Rig, verb: Verb, step: str, fault: Fault, then: Fault | None, expected: list[str] | None
 ) -> None:
     action = begin(rig, verb)
     advance(rig, action, step)
     rig.fail(action, fault)
-    end(rig, action, then)
+    if then is not None:
+        end(rig, action, then)
+    else:
+        rig.walk(action)
     assert (unclear(rig), rig.migration.unclear_since is not None) == (expected, expected is not None)
     assert ("PlaceUnclear" in [code for code, _message in rig.faults()]) == (expected is not None)
 
@@ -260,6 +265,40 @@ def test_copy_elsewhere_is_kept_if_the_guest_is_nowhere_else(
     rig.change(models.Instance, INSTANCE, vm_state=said_by_an_operator, power_state=PowerState.NOSTATE)
     assert reconciler.take(a_report("host2", *SHUT)).destroy == ()
     assert (rig.instance.host, rig.instance.vm_state) == ("host2", VmState.STOPPED)
+
+
+def left_a_copy(rig: Rig) -> None:
+    """Let a live migration have failed a while ago, and nobody know what is left of it at host2."""
+    action = begin(rig, LIVE)
+    advance(rig, action, "migrate")
+    rig.fail(action, REFUSAL)
+    end(rig, action, SILENCE)
+    rig.settle()
+    rig.change(models.Migration, action.id, unclear_since=utcnow() - timedelta(hours=1))
+
+
+@pytest.mark.parametrize("power_state", [PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTDOWN])
+def test_copy_that_a_failed_live_migration_has_left_is_destroyed_once_the_source_shows_the_guest(
+    rig: Rig, reconciler: Reconciler, power_state: PowerState
+) -> None:
+    left_a_copy(rig)
+    assert reconciler.take(a_report("host2", *SHUT)).destroy == ()
+    reconciler.take(a_report("host1", a_guest(power_state)))
+    assert (unclear(rig), rig.instance.power_state) == ([], power_state)
+    assert rig.instance.vm_state is not VmState.ERROR
+    assert reconciler.take(a_report("host2", *SHUT)).destroy == (INSTANCE,)
+    assert rig.instance.host == "host1"
+
+
+def test_copy_that_a_failed_live_migration_has_left_is_adopted_if_the_source_lost_the_guest(
+    rig: Rig, reconciler: Reconciler
+) -> None:
+    left_a_copy(rig)
+    # Whatever an operator has said meanwhile.
+    rig.change(models.Instance, INSTANCE, vm_state=VmState.ACTIVE, updated_at=utcnow())
+    for host, guests in (("host1", AWAY), ("host2", SHUT), ("host1", AWAY), ("host2", SHUT)):
+        assert reconciler.take(a_report(host, *guests)).destroy == ()
+    assert (unclear(rig), rig.instance.host, rig.instance.vm_state) == ([], "host2", VmState.STOPPED)
 
 
 def test_evacuation_is_in_doubt_until_what_it_left_is_gone(rig: Rig, reconciler: Reconciler) -> None:
