@@ -43,7 +43,7 @@ class Builder:
         """
         # What is refused for that leaves nothing behind.
         self._facts.network(instance.network)
-        self._storage.take(instance.uuid)
+        self._storage.take(instance.uuid, instance.host)
         return self.make_files(instance)
 
     def make_files(self, instance: Instance) -> str:

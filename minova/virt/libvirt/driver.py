@@ -255,13 +255,18 @@ class LibvirtDriver:
 
     def _require_disk(self, instance: Instance) -> None:
         """Refuse to make a guest that was on another host with a new disk. :raises OperationRefused:"""
-        host, disk = instance.host, self._storage.disk(instance.uuid)
+        uuid, host, disk = instance.uuid, instance.host, self._storage.disk(instance.uuid)
         if host in (None, self._host):
             return
-        known = self._storage.shares_with(host) and self._storage.owner(instance.uuid) in (host, self._host)
-        if not known or not disk.is_file():
+        if not self._storage.shares_with(host) or not disk.is_file():
             what_to_do = "mount what both are to share, or delete the instance and boot anew"
             reason = f"the disk that the guest had on {host} is not in {disk.parent}: {what_to_do}"
+            raise self._connection.refusal("spawn", reason)
+        owner = self._storage.owner(uuid)
+        # Whoever had taken it from there without an end was heard since, or is off.
+        if owner not in (host, self._host) and self._storage.former_owner(uuid) != host:
+            what_to_do = f"if it does not run there, write {host} to {disk.with_name('owner')}"
+            reason = f"the disk that the guest had on {host} is {owner or 'nobody'}'s now: {what_to_do}"
             raise self._connection.refusal("spawn", reason)
 
     def _with_destination(self, guest: Guest) -> Guest:

@@ -83,6 +83,10 @@ class Storage:
             return owner
         return expecting if expecting != self._host else None
 
+    def former_owner(self, uuid: str) -> str | None:
+        """Return the host that had the guest before its owner took it, as long as that is not settled."""
+        return self._read(uuid, _FORMER_OWNER)
+
     def owned(self) -> list[str]:
         """Return the UUIDs of the guests that this host has by their folders, as far as these can be read."""
         return [uuid for uuid in self._uuids() if self._is_ours(uuid)]
@@ -99,8 +103,12 @@ class Storage:
         noted = (self._read(uuid, _MIGRATING) or "").splitlines()
         return noted[0] if len(noted) == _NOTED and noted[-1] == self.owner(uuid) else None
 
-    def take(self, uuid: str) -> None:
-        """Have this host own the guest, and its folder be there. It is another's again if it is not settled."""
+    def take(self, uuid: str, home: str | None = None) -> None:
+        """Have this host own the guest, and its folder be there. It is another's again if it is not settled.
+
+        :param home: the host that is known to have the instance: it is that one's again, if the owner had taken it from
+            there and was lost before that was settled.
+        """
         self._make_folder(uuid)
         owner = self.owner(uuid)
         if owner == self._host:
@@ -111,7 +119,8 @@ class Storage:
         if self.destination(uuid) is not None:
             # It was on its way when it was here before.
             self.forget_destination(uuid)
-        self._write(uuid, _FORMER_OWNER, f"{owner}\n")
+        former = home if home is not None and home == self.former_owner(uuid) else owner
+        self._write(uuid, _FORMER_OWNER, f"{former}\n")
         self._write(uuid, _OWNER, f"{self._host}\n")
         self._unlink(uuid, _EXPECTED_FROM)
 
@@ -211,7 +220,7 @@ class Storage:
         """
         self.remove_console(uuid)
         with self._one_line_errors():
-            folder, former = self.folder(uuid), self._read(uuid, _FORMER_OWNER)
+            folder, former = self.folder(uuid), self.former_owner(uuid)
             if folder.is_symlink() or not folder.is_dir() or self.owner(uuid) not in (None, self._host):
                 return
             if former is not None and not for_good:

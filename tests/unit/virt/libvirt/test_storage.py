@@ -308,3 +308,16 @@ def test_who_takes_a_guest_back_has_forgotten_where_it_went(ours: Storage, their
     assert ours.destination(UUID) == "theirs"
     ours.take(UUID)
     assert (ours.owner(UUID), ours.successor(UUID)) == ("ours", None)
+
+
+def test_what_was_taken_from_a_host_that_was_lost_goes_back_to_where_the_guest_lives(
+    make: Make, ours: Storage, theirs: Storage
+) -> None:
+    third = make("third")
+    for home, owner in (("ours", "ours"), ("theirs", "theirs"), (None, "theirs")):
+        ours.hand_over(UUID, "ours")
+        theirs.take(UUID, "ours")
+        third.take(UUID, home)
+        assert third.owner(UUID) == "third"
+        third.remove(UUID, for_good=False)
+        assert (ours.owner(UUID), ours.disk(UUID).exists()) == (owner, True)
