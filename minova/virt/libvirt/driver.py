@@ -79,7 +79,7 @@ class LibvirtDriver:
             self._builder.check(instance)
 
     def spawn(self, instance: Instance, *, power_on: bool = True) -> None:
-        """Make the guest's files and domain; a disk that is there stays as it is, whoever has made it.
+        """Make the guest's files and domain; a disk that this host owns, or takes over, stays as it is.
 
         :raises OperationRefused: its disk is on another host, and cannot be reached, or it is still to come from there.
         """
@@ -240,6 +240,10 @@ class LibvirtDriver:
 
     def _build(self, instance: Instance) -> None:
         self._storage.discard(instance.uuid)
+        if instance.host == self._host and self._storage.owner(instance.uuid) not in (None, self._host):
+            # Who lives here is made anew from nothing. Whoever had it meanwhile was heard since, or is off.
+            self._storage.take(instance.uuid)
+            self._storage.remove(instance.uuid, for_good=True)
         try:
             self._guests.define(instance.uuid, self._builder.build(instance))
         except InsufficientResources:

@@ -11,7 +11,7 @@ pytest.importorskip("libvirt")
 from minova.exception import OperationRefused
 from minova.virt.libvirt import builder
 from tests.contract.rig import SHUTDOWN, UUID, make_instance, state
-from tests.unit.virt.libvirt.rig import Host
+from tests.unit.virt.libvirt.rig import OFF, Host
 
 
 @pytest.fixture
@@ -84,3 +84,31 @@ def test_a_disk_that_has_another_owner_is_left_to_that_one_and_it_is_told_what_t
     (c.storage.folder(UUID) / "owner").write_text("a")
     c.driver.spawn(make_instance(host="a"), power_on=False)
     assert c.storage.disk(UUID).read_text() == "disk"
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_a_guest_that_had_gone_to_a_lost_host_is_rebuilt_with_a_fresh_disk(
+    a: Host, make: Callable[[str], Host], noticed: bool
+) -> None:
+    make("b")
+    a.storage.note_destination(UUID, "b", post_copy=False)
+    if noticed:
+        a.storage.hand_over(UUID, "b")
+    lives_here = make_instance(host="a")
+    a.driver.destroy(UUID, home="a")
+    assert a.storage.disk(UUID).read_text() == "disk"
+    a.driver.spawn(lives_here, power_on=False)
+    assert (state(a.driver), a.storage.owner(UUID), a.storage.disk(UUID).read_text()) == (SHUTDOWN, "a", "a fresh one")
+    a.libvirtd.domain = None
+    a.driver.spawn(lives_here, power_on=False)
+    assert a.storage.disk(UUID).read_text() == "a fresh one"
+
+
+def test_a_guest_that_had_gone_elsewhere_is_deleted_there(a: Host, make: Callable[[str], Host]) -> None:
+    b = make("b")
+    a.storage.note_destination(UUID, "b", post_copy=False)
+    b.libvirtd.has(OFF)
+    a.driver.destroy(UUID, home="a")
+    assert (a.driver.list_guests(), state(b.driver), a.storage.disk(UUID).exists()) == ((), SHUTDOWN, True)
+    b.driver.destroy(UUID)
+    assert not a.storage.folder(UUID).exists()
