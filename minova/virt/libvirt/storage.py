@@ -94,7 +94,7 @@ class Storage:
     def hand_over(self, uuid: str, host: str) -> None:
         """Have a host own the guest from now on."""
         self._write(uuid, _OWNER, f"{host}\n")
-        self.settle(uuid)
+        self._unlink(uuid, _FORMER_OWNER)
         self.forget_destination(uuid)
         self._unlink(uuid, _EXPECTED_FROM)
 
@@ -156,8 +156,11 @@ class Storage:
                     yield uuid
 
     def settle(self, uuid: str) -> None:
-        """Keep for good what was taken from another host: there is no guest there any more."""
-        self._unlink(uuid, _FORMER_OWNER)
+        """Keep for good what was taken from another host, or by it: there is no guest there any more."""
+        if self.owner(uuid) in (None, self._host):
+            self._unlink(uuid, _FORMER_OWNER)
+        else:
+            self.hand_over(uuid, self._host)
 
     def keep_definition(self, uuid: str, xml: str) -> None:
         """Keep what libvirt was told of a guest, for a host that it moves to."""

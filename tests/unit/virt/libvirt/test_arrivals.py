@@ -106,6 +106,21 @@ def test_a_guest_that_both_hosts_have_is_removed_from_one_with_the_disk_left_to_
 
 
 @pytest.mark.parametrize("seen", [MIGRATED, *WENT_OFF])
+def test_a_guest_that_both_hosts_have_is_owned_by_the_one_that_is_told_to_work_on_it(
+    a: Host, b: Host, seen: tuple[int, int]
+) -> None:
+    a.libvirtd.has(RESUMED)
+    b.libvirtd.has(seen)
+    assert len(b.driver.list_guests()) == 1
+    a.driver.unpause(UUID)
+    assert a.storage.owner(UUID) == "a"
+    b.driver.destroy(UUID)
+    assert (a.storage.owner(UUID), state(a.driver), a.storage.disk(UUID).read_text()) == ("a", RUNNING, "disk")
+    a.libvirtd.has(WENT_OFF[0])
+    assert state(a.driver) is SHUTDOWN
+
+
+@pytest.mark.parametrize("seen", [MIGRATED, *WENT_OFF])
 def test_a_guest_that_has_come_is_kept_for_good_once_its_migration_is_finished(
     a: Host, b: Host, seen: tuple[int, int]
 ) -> None:
