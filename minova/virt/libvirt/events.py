@@ -44,6 +44,11 @@ class Loop:
                 self._thread = threading.Thread(target=self._run, name="libvirt-events", daemon=True)
                 self._thread.start()
 
+    @property
+    def runs(self) -> bool:
+        """Whether somebody listens, so that what is connected now is looked after."""
+        return self._thread is not None
+
     def leave(self) -> None:
         """Need it no more."""
         with self._lock:
