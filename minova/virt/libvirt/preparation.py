@@ -1,6 +1,7 @@
 """What is checked before a live migration, and made ready for it at the destination. No guest moves here."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 import libvirt
@@ -112,13 +113,19 @@ class Preparation:
             self._storage.discard(uuid)
 
     def clean_up(self) -> None:
-        """Remove what was made for guests that did not come, if nobody could say so at the time."""
+        """Remove what is here of guests that did not come, or have left, if nobody could say so at the time."""
         for uuid in self._storage.expected(_NEVER_COMES_SECONDS):
-            try:
-                if not self._guests.is_arriving(uuid) and not self._guests.has_domain(uuid):
-                    self._storage.discard(uuid)
-            except OperationRefused as error:
-                LOG.warning("What was made ready for guest %s, which never came, is still there: %s", uuid, error)
+            self._clear(uuid, self._storage.discard)
+        for uuid in self._storage.silent_consoles(_NEVER_COMES_SECONDS):
+            self._clear(uuid, self._storage.remove_console)
+
+    def _clear(self, uuid: str, remove: Callable[[str], None]) -> None:
+        try:
+            # In this order: it may arrive meanwhile.
+            if not self._guests.is_arriving(uuid) and self._guests.find(uuid) is None:
+                remove(uuid)
+        except OperationRefused as error:
+            LOG.warning("What is here of guest %s, which is elsewhere, is still there: %s", uuid, error)
 
     def _check_files(self, instance: Instance, options: MigrationOptions, *, arrives: bool) -> None:
         """Check what is here of a guest's files. :raises OperationRefused:"""

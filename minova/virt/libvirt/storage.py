@@ -211,6 +211,13 @@ class Storage:
             for file in (log, *log.parent.glob(f"{log.name}.*")):
                 file.unlink(missing_ok=True)
 
+    def silent_consoles(self, seconds: float) -> Iterator[str]:
+        """Yield the UUIDs of the guests that have written nothing on this host for so long, if ever anything."""
+        for log in self._consoles.glob("*.log"):
+            with suppress(FileNotFoundError):
+                if _UUID.fullmatch(log.stem) and time.time() - log.stat().st_mtime > seconds:
+                    yield log.stem
+
     def prepare_console(self, uuid: str) -> None:
         """Make sure that what libvirtd, which is root's, writes down of a console can be read here."""
         with self._one_line_errors():

@@ -194,6 +194,25 @@ def test_what_awaits_a_guest_that_never_comes_is_removed(
     assert not folder.exists()
 
 
+def test_what_a_guest_wrote_does_not_stay_though_nobody_saw_it_leave(
+    source: ComputeDriver, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.spawn(instance, power_on=False)
+    log = source._storage.console(UUID)
+    log.write_text("secret")
+    source._storage.hand_over(UUID, "apart")
+    source._guests.forget(UUID)
+    source.manage_image_cache()
+    assert log.exists()
+    monkeypatch.setattr(preparation, "_NEVER_COMES_SECONDS", -1.0)
+    source._storage.hand_over(UUID, "source")
+    source.manage_image_cache()
+    assert log.exists()
+    source._storage.hand_over(UUID, "apart")
+    source.manage_image_cache()
+    assert not log.exists()
+
+
 def test_a_host_that_does_not_see_the_disk_makes_no_other(
     rig: LibvirtRig, source: ComputeDriver, apart: ComputeDriver, instance: Instance, folder: Path
 ) -> None:
