@@ -315,12 +315,15 @@ class ConductorAPI(RPCAPI):
     def report_migration(
         self, ctxt: RequestContext, order: Order, event: str, progress: MigrationProgress | None
     ) -> None:
-        """Cast to :meth:`minova.conductor.manager.ConductorManager.report_migration`."""
-        self._cast(ctxt, None, "report_migration", order=order, event=event, progress=progress)
+        """Call :meth:`minova.conductor.manager.ConductorManager.report_migration`.
+
+        Without a conductor, what is cast would pile up before what the next one has to hear first; a call expires.
+        """
+        self._call(ctxt, Timeout.PING, None, "report_migration", order=order, event=event, progress=progress)
 
     def renew_orders(self, ctxt: RequestContext, host: str, orders: list[tuple[str, int]]) -> None:
-        """Cast to :meth:`minova.conductor.manager.ConductorManager.renew_orders`."""
-        self._cast(ctxt, None, "renew_orders", host=host, orders=orders)
+        """Call :meth:`minova.conductor.manager.ConductorManager.renew_orders`, for a call expires as well."""
+        self._call(ctxt, Timeout.PING, None, "renew_orders", host=host, orders=orders)
 
     def _submit(self, ctxt: RequestContext, method: str, version: str = "", /, **args: Any) -> Action:
         """Ask for an action, and ask again if no answer comes: the request or its answer may have died with a peer.

@@ -9,6 +9,13 @@ import pytest
 from tests.fixtures.services.services import DATABASES, Services
 from tests.fixtures.site import Site
 
+# A guest that is dirtied faster than it is copied.
+ENDLESS = """
+[fake]
+migration_dirty_rate = 4000
+migration_bandwidth = 2000
+"""
+
 
 @pytest.fixture
 def small_site(make_site: Callable[..., Site]) -> Site:
@@ -52,6 +59,25 @@ def test_compute_that_returns_finds_what_it_was_sent(small_site: Site, services:
     site.daemon("host1").start()
     site.succeed(action)
     assert site.manage("instance", "show", "web")["state"] == "stopped"
+
+
+def test_what_a_compute_tells_of_its_work_does_not_pile_up(make_site: Callable[..., Site], services: Services) -> None:
+    site = make_site(ENDLESS)
+    conductor, compute, destination = site.add_conductor(), site.add_compute("host1"), site.add_compute("host2")
+    site.wait_until_up()
+    site.manage("instance", "boot", "web", "--host", "host1")
+    action = site.manage("instance", "live-migrate", "web", "--no-wait")["id"]
+    site.wait_for(lambda: site.manage("migration", "show", action)["status"] == "running", "the migration")
+    conductor.kill()
+    for method in ("report_migration", "renew_orders", "report_host"):
+        _wait_for_message(site, services, "conductor", method)
+    for daemon in (compute, destination):
+        daemon.kill()
+    site.wait_for(lambda: services.rabbitmq.waiting(site.transport_url, "conductor") == [], "nothing is left")
+    for daemon in site.daemons:
+        daemon.start()
+    site.wait_until_up()
+    assert site.manage("action", "cancel", action)["status"] == "cancelled"
 
 
 def test_host_that_is_known_to_be_down_is_asked_nothing(small_site: Site) -> None:

@@ -7,10 +7,11 @@ import pytest
 from minova.conductor.rpcapi import HISTORY, TOPIC, ConductorAPI
 from minova.context import RequestContext
 from minova.exception import PeerSilent, PeerTooOld
-from minova.objects import BootRequest, MigrationOptions
+from minova.objects import BootRequest, MigrationOptions, Order
 from minova.rpc.control import ControlAPI
 from minova.rpc.versions import Pins
-from minova.states import TimeoutAction
+from minova.states import MigrationEvent, TimeoutAction
+from tests.unit.examples import example
 from tests.unit.loopback import Loopback
 
 
@@ -48,6 +49,17 @@ def test_old_conductor_is_asked_once(loopback: Loopback, ctxt: RequestContext) -
     with pytest.raises(PeerSilent, match="within 60 s"):
         api(loopback, "1.0").stop_instance(ctxt, "vm")
     assert len(loopback.sent) == 1
+
+
+def test_what_computes_tell_does_not_wait_for_a_conductor_to_come(loopback: Loopback, ctxt: RequestContext) -> None:
+    """Else it would stand before the pings and reports that the next one has to hear first."""
+    for tell in (
+        lambda: api(loopback).report_migration(ctxt, example(Order), MigrationEvent.QUEUE, None),
+        lambda: api(loopback).renew_orders(ctxt, "host1", [("action", 1)]),
+    ):
+        with pytest.raises(PeerSilent, match="within 2 s"):
+            tell()
+    assert [sent.timeout for sent in loopback.sent] == [2, 2]
 
 
 NEW: list[dict[str, Any]] = [
