@@ -10,6 +10,8 @@ RABBIT = {
     "them and have the broker forget the queues that exist.",
     "rabbit_transient_quorum_queue": "minova's choice is not to: an answer that dies with the broker is asked for "
     "again, and every command would leave a replicated queue behind for rabbit_transient_queues_ttl.",
+    "kombu_missing_consumer_retry_timeout": "minova's default is 5: as long as an answer waits for a caller that is "
+    "gone, it holds one of the executor_thread_pool_size threads of its service.",
     "rabbit_transient_queues_ttl": "minova-manage's default is 60, for each command leaves a queue of answers.",
     "amqp_durable_queues": "minova does not need it, for it uses quorum queues.",
     "use_queue_manager": "minova's choice is not to: several of its commands may run at once on one host.",

@@ -52,7 +52,7 @@ def set_defaults() -> None:
     # oslo.messaging has a function for its exchange, none for its URL.
     cfg.set_defaults(messaging_transport._transport_opts, transport_url="fake://")
     oslo_messaging.set_transport_defaults(PROJECT)
-    cfg.set_defaults(impl_rabbit.rabbit_opts, rabbit_quorum_queue=True)
+    cfg.set_defaults(impl_rabbit.rabbit_opts, rabbit_quorum_queue=True, kombu_missing_consumer_retry_timeout=5)
     advise((*impl_rabbit.rabbit_opts, *amqp.amqp_opts), RABBIT)
     # None at all means the same, but cannot be shown in the sample.
     cfg.set_defaults(messaging_notifier._notifier_opts, driver=["noop"])

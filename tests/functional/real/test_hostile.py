@@ -34,8 +34,8 @@ def publisher(site: Site) -> Iterator[kombu.Producer]:
 
 @pytest.fixture
 def site(make_site: Callable[..., Site]) -> Site:
-    """Return a conductor and two computes, which do not wait long for callers that never were there."""
-    made = make_site("[oslo_messaging_rabbit]\nkombu_missing_consumer_retry_timeout = 1\n")
+    """Return a conductor and two computes, which by default do not wait long for callers that never were there."""
+    made = make_site()
     made.add_conductor()
     for host in ("host1", "host2"):
         made.add_compute(host)

@@ -68,6 +68,7 @@ def test_defaults(conf: cfg.ConfigOpts, tmp_path: Path) -> None:
     assert conf.database.connection == f"sqlite:///{tmp_path}/state/minova.sqlite"
     assert conf.embedded.hosts == 2
     assert conf.oslo_messaging_rabbit.ssl is False
+    assert conf.oslo_messaging_rabbit.kombu_missing_consumer_retry_timeout == 5
     assert conf.graceful_shutdown_timeout == 60
 
 
