@@ -36,6 +36,8 @@ from minova.states import (
 
 LOG = logging.getLogger(__name__)
 
+_MOVES = (Verb.LIVE_MIGRATE, Verb.MIGRATE, Verb.EVACUATE)
+
 
 class Administration:
     """Changes that are no operations on guests."""
@@ -65,12 +67,13 @@ class Administration:
     def drain(self, ctxt: RequestContext, host: str) -> list[str]:
         """Let a host take no more instances and move those that it has; return the ids of the actions.
 
-        An instance that cannot be moved now stays, and gets a fault that says why.
+        An instance that cannot be moved now stays, and gets a fault that says why. One that is on its way already is
+        moved by the action that is there.
 
         :raises HostNotFound:
         """
         guests = self._database.write(self._set_draining, host, True)
-        return [action for uuid, state in guests for action in self._move_away(ctxt, uuid, state)]
+        return [action for uuid, state in guests for action in self._move_away(ctxt, host, uuid, state)]
 
     def undrain(self, host: str) -> None:
         """Let a host take instances again. :raises HostNotFound:"""
@@ -121,7 +124,7 @@ class Administration:
         _set(session, COMPUTE, host, change, draining=draining)
         return [(row.uuid, row.vm_state) for row in instances_on(session, host)]
 
-    def _move_away(self, ctxt: RequestContext, uuid: str, state: VmState) -> list[str]:
+    def _move_away(self, ctxt: RequestContext, host: str, uuid: str, state: VmState) -> list[str]:
         alive = state in OPERATIONS[Verb.LIVE_MIGRATE].allowed
         try:
             if alive:
@@ -129,11 +132,22 @@ class Administration:
                 return [self._engine.submit(ctxt, Verb.LIVE_MIGRATE, uuid, args)]
             return [self._engine.submit(ctxt, Verb.MIGRATE, uuid, {"destination": None})]
         except MinovaError as error:
-            LOG.warning("Instance %s stays on a host that is drained", uuid)
-            self._database.write(self._record_stays, uuid, error.message)
-            return []
+            return self._database.write(self._take_refusal, host, uuid, error.message)
+
+    def _take_refusal(self, session: Session, host: str, uuid: str, why: str) -> list[str]:
+        """Record that an instance stays, unless it has left or is on its way, as if a request to drain came twice.
+
+        Returns the id of the action that moves it, if one does.
+        """
+        action, instance = models.Action, models.Instance
+        moving = select(action.id).where(action.instance_uuid == uuid, action.verb.in_(_MOVES))
+        found = list(session.scalars(moving.where(action.status.in_(OPEN_ACTION))))
+        if not found and session.scalar(select(instance.host).where(instance.uuid == uuid)) == host:
+            self._record_stays(session, uuid, why)
+        return found
 
     def _record_stays(self, session: Session, uuid: str, why: str) -> None:
+        LOG.warning("Instance %s stays on a host that is drained", uuid)
         message = f"it stays on a host that is drained: {why}"
         faults.record(session, uuid, None, Fault(code="NotDrained", message=message, host=self._engine.name))
 

@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 from oslo_config import cfg
+from sqlalchemy import update
 
+from minova.conductor.engine import Engine
 from minova.db import models
 from minova.db.queries import CONDUCTOR
 from minova.exception import HostNotFound, HostUnusable, InstanceBusy, InstanceNotFound, InvalidInput, ServiceNotFound
@@ -13,6 +15,7 @@ from minova.objects import Action, MigrationOptions, Service, utcnow
 from minova.states import ActionStatus, HostState, MigrationStatus, Verb, VmState
 from tests.fixtures.gate import Gate
 from tests.fixtures.lab import Lab, wait_until
+from tests.fixtures.moves import converge
 
 
 def service(lab: Lab, host: str) -> Service:
@@ -195,6 +198,35 @@ def test_instance_that_is_busy_stays_and_gets_a_fault(lab: Lab, gate: Callable[[
     lab.succeed(action)
     assert [lab.end_of(each).status for each in lab.api.drain_host(lab.ctxt, "host1")] == [ActionStatus.SUCCEEDED]
     assert lab.instance().host == "host2"
+
+
+def test_drain_that_comes_twice_is_the_same(lab: Lab, gate: Callable[[str], Gate]) -> None:
+    converge(lab)
+    for name in ("running", "stopped"):
+        lab.boot(name, host="host1")
+    lab.succeed(lab.api.stop_instance(lab.ctxt, "stopped"))
+    moves = [gate("live_migration"), gate("migrate_disk_and_power_off")]
+    first, second = (lab.api.drain_host(lab.ctxt, "host1") for _ in range(2))
+    assert len(first) == 2
+    assert [each.id for each in second] == [each.id for each in first]
+    for move in moves:
+        move.open()
+    for each in first:
+        lab.succeed(each)
+    assert [lab.api.list_faults(lab.ctxt, name) for name in ("running", "stopped")] == [[], []]
+
+
+def test_instance_that_has_left_just_now_does_not_stay(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.boot(host="host1")
+
+    def left(*_args: object) -> None:
+        lab.database.write(lambda session: session.execute(update(models.Instance).values(host="host2")))
+        raise HostUnusable(host="host2", reason="an accident")
+
+    monkeypatch.setattr(Engine, "submit", left)
+    assert lab.api.drain_host(lab.ctxt, "host1") == []
+    assert lab.api.list_faults(lab.ctxt, "vm") == []
+    lab.database.write(lambda session: session.execute(update(models.Instance).values(host="host1")))
 
 
 def test_host_that_does_not_exist_is_not_drained(lab: Lab) -> None:
