@@ -321,6 +321,8 @@ def test_what_was_taken_from_a_host_that_was_lost_goes_back_to_where_the_guest_l
         assert third.owner(UUID) == "third"
         third.remove(UUID, for_good=False)
         assert (ours.owner(UUID), ours.disk(UUID).exists()) == (owner, True)
+
+
 def test_consoles_to_which_nothing_was_written_for_long(ours: Storage) -> None:
     ours.begin_console(UUID)
     ours.begin_console(OTHER)
