@@ -10,7 +10,7 @@ import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
-from minova.exception import GuestNotFound, OperationRefused  # noqa: E402
+from minova.exception import GuestNotFound, HostUnusable, OperationRefused  # noqa: E402
 from tests.contract.rig import PAUSED, RUNNING, SHUTDOWN, UUID, make_instance, state  # noqa: E402
 from tests.unit.virt.libvirt.rig import COMING, Host  # noqa: E402
 
@@ -148,7 +148,7 @@ def test_a_guest_that_is_defined_and_does_not_run_yet_is_still_arriving(
     for host in (b, apart):
         host.libvirtd.has(COMING).monitor = monitor
         assert host.driver.list_guests() == ()
-        with pytest.raises(OperationRefused, match="still arriving"):
+        with pytest.raises(HostUnusable, match="still arriving"):
             host.driver.rollback_live_migration_at_destination(UUID)
     assert (a.storage.owner(UUID), apart.storage.owner(UUID)) == ("a", None)
 
