@@ -1,8 +1,11 @@
 """What conductors answer to those who ask how things are."""
 
+from datetime import datetime
+from typing import TypeVarTuple
+
 from oslo_config import cfg
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, func, inspect, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from minova import objects
 from minova.db import convert, models
@@ -20,6 +23,8 @@ from minova.exception import ActionNotFound, MigrationNotFound
 from minova.objects import utcnow
 from minova.rpc.versions import parse
 from minova.states import HostState, VmState
+
+_Ts = TypeVarTuple("_Ts")
 
 _BINARIES = {"compute": COMPUTE, "conductor": CONDUCTOR}
 
@@ -87,11 +92,8 @@ class Queries:
     @persistent
     def actions(self, reference: str | None, limit: int) -> list[objects.Action]:
         """Return actions, newest first: all, or an instance's. :raises InstanceNotFound: :raises AmbiguousName:"""
-        query = _ACTIONS.order_by(models.Action.submitted_at.desc()).limit(limit)
         with self._database.read() as session:
-            if reference is not None:
-                uuid = find_instance(session, reference, deleted=True).uuid
-                query = query.where(models.Action.instance_uuid == uuid)
+            query = _newest(session, _ACTIONS, models.Action.submitted_at, reference, limit)
             return [convert.action(*row) for row in read_known(session, query, models.Action)]
 
     @persistent
@@ -115,11 +117,8 @@ class Queries:
     @persistent
     def migrations(self, reference: str | None, limit: int) -> list[objects.Migration]:
         """Return migrations, newest first: all, or an instance's. :raises InstanceNotFound: :raises AmbiguousName:"""
-        query = _MIGRATIONS.order_by(models.Migration.created_at.desc()).limit(limit)
         with self._database.read() as session:
-            if reference is not None:
-                uuid = find_instance(session, reference, deleted=True).uuid
-                query = query.where(models.Migration.instance_uuid == uuid)
+            query = _newest(session, _MIGRATIONS, models.Migration.created_at, reference, limit)
             return [convert.migration(*row) for row in read_known(session, query, models.Migration)]
 
     @persistent
@@ -165,3 +164,19 @@ class Queries:
     def _host(self, session: Session, node: models.ComputeNode, instances: int) -> objects.Host:
         service = find_service(session, COMPUTE, node.host)
         return convert.host(node, service, instances, utcnow(), self._conf.service_down_time)
+
+
+def _newest(
+    session: Session, query: "Select[*_Ts]", since: InstrumentedAttribute[datetime], reference: str | None, limit: int
+) -> "Select[*_Ts]":
+    """Narrow a query to the newest rows: all, or an instance's. They are chosen first, so that no others are looked at.
+
+    :param since: what is greatest for the newest.
+    """
+    kind = since.class_
+    [key] = inspect(kind).primary_key
+    newest = select(key).order_by(since.desc()).limit(limit)
+    if reference is not None:
+        newest = newest.where(kind.instance_uuid == find_instance(session, reference, deleted=True).uuid)
+    chosen = newest.subquery()
+    return query.join(chosen, chosen.c[key.name] == key).order_by(since.desc())

@@ -203,6 +203,7 @@ class Action(Base):
         Index("ix_actions_instance_uuid", "instance_uuid"),
         Index("ix_actions_status_lease", "status", "lease_expires_at"),
         Index("ix_actions_finished_at", "finished_at"),
+        Index("ix_actions_submitted_at", "submitted_at"),
     )
 
     id: Mapped[str] = mapped_column(Uuid, primary_key=True)
@@ -262,6 +263,7 @@ class Migration(Base):
         Index("ix_migrations_instance_uuid", "instance_uuid"),
         Index("ix_migrations_action_id", "action_id", unique=True),
         Index("ix_migrations_unclear_since", "unclear_since"),
+        Index("ix_migrations_created_at", "created_at"),
     )
 
     uuid: Mapped[str] = mapped_column(Uuid, primary_key=True)

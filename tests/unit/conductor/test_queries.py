@@ -1,10 +1,11 @@
 """What conductors answer of rows that a newer release has written: the others, and who it is that can read these."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from oslo_config import cfg
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from minova.conductor.queries import Queries
 from minova.db import models
@@ -101,3 +102,24 @@ def test_migration_tells_how_it_was_asked_for(
     assert migration.options is None
     rig.change(models.Action, migration.action_id, args={"destination": None, "options": options})
     assert queries.migration(str(migration.uuid)).options == found
+
+
+@pytest.mark.parametrize(
+    ("list_newest", "index"),
+    [(Queries.actions, "ix_actions_submitted_at"), (Queries.migrations, "ix_migrations_created_at")],
+)
+def test_what_is_newest_is_found_without_a_look_at_all(
+    rig: Rig, queries: Queries, list_newest: Callable[..., list[Any]], index: str
+) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    @event.listens_for(rig.database.engine, "before_cursor_execute")
+    def _note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
+        if statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    assert len(list_newest(queries, None, 1)) == 1
+    with rig.database.engine.connect() as connection:
+        for statement, parameters in list(asked):
+            plan = [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            assert [each for each in plan if each.startswith("SCAN") and index not in each] == ["SCAN anon_1"], plan

@@ -1,4 +1,4 @@
-"""Images, and what instances are made of besides sizes."""
+"""Images, what instances are made of besides sizes, and indexes for lists of what is newest."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -30,9 +30,13 @@ def upgrade() -> None:
         table.add_column(sa.Column("user_data", _USER_DATA, nullable=True))
         table.add_column(sa.Column("ssh_keys", sa.JSON(), nullable=True))
         table.add_column(sa.Column("addresses", sa.JSON(), nullable=True))
+    op.create_index("ix_actions_submitted_at", "actions", ["submitted_at"])
+    op.create_index("ix_migrations_created_at", "migrations", ["created_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_migrations_created_at", "migrations")
+    op.drop_index("ix_actions_submitted_at", "actions")
     with op.batch_alter_table("instances") as table:
         for name in ("addresses", "ssh_keys", "user_data", "network", "image"):
             table.drop_column(name)
