@@ -10,7 +10,7 @@ import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
-from minova.exception import GuestNotFound, HostUnusable, OperationRefused  # noqa: E402
+from minova.exception import GuestNotFound, HostUnusable  # noqa: E402
 from tests.contract.rig import PAUSED, RUNNING, SHUTDOWN, UUID, make_instance, state  # noqa: E402
 from tests.unit.virt.libvirt.rig import COMING, Host  # noqa: E402
 
