@@ -125,7 +125,9 @@ class Connection:
     def _forget_all(self) -> None:
         """Forget what was open while libvirtd went away: not of each is it seen."""
         with self._lock:
-            self._free = [link for link in self._free if not link.done()]
+            forgotten, self._free = self._free, [link for link in self._free if not link.done()]
+        # Not sooner, for to close one may take as long as to ask it.
+        del forgotten
 
 
 def _connect(uri: str) -> libvirt.virConnect:

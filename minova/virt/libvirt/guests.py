@@ -304,6 +304,9 @@ class Guests:
                 owner = self._known_owner(uuid)
                 if owner is None or not self._storage.shares_with(owner) or domain.isActive():
                     return False
+                if self._storage.successor(uuid) == self._host:
+                    # It has come, and that could not be written down.
+                    return False
             with taking_for_done(libvirt.VIR_ERR_NO_DOMAIN):
                 domain.undefineFlags(_UNDEFINE)
             self._storage.remove_console(uuid)

@@ -10,7 +10,7 @@ import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
-from minova.exception import GuestNotFound, HostUnusable  # noqa: E402
+from minova.exception import GuestNotFound, HostUnusable, OperationRefused  # noqa: E402
 from tests.contract.rig import PAUSED, RUNNING, SHUTDOWN, UUID, make_instance, state  # noqa: E402
 from tests.unit.virt.libvirt.rig import COMING, Host  # noqa: E402
 
@@ -118,6 +118,19 @@ def test_a_guest_that_both_hosts_have_is_owned_by_the_one_that_is_told_to_work_o
     assert (a.storage.owner(UUID), state(a.driver), a.storage.disk(UUID).read_text()) == ("a", RUNNING, "disk")
     a.libvirtd.has(WENT_OFF[0])
     assert state(a.driver) is SHUTDOWN
+
+
+def test_a_guest_that_has_come_is_not_forgotten_if_that_cannot_be_written_down(
+    b: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OperationRefused(host="b", operation="spawn", reason="no space left")
+
+    b.libvirtd.has(WENT_OFF[0])
+    with monkeypatch.context() as full:
+        full.setattr(b.storage, "take", refuse)
+        assert len(b.driver.list_guests()) == 1
+    assert (len(b.driver.list_guests()), b.storage.owner(UUID)) == (1, "b")
 
 
 @pytest.mark.parametrize("seen", [MIGRATED, *WENT_OFF])
