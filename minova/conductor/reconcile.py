@@ -51,7 +51,7 @@ class Reconciler:
         """Store a report and correct what it shows to be wrong; return what the host has to do."""
         # On its own: whatever goes wrong with a guest, the host has been heard.
         heard_before = self._database.write(_store, report)
-        self._leases.renew_orders(report.host, report.orders)
+        self._leases.renew_orders(report.orders)
         decided_at = utcnow()
         directive = self._database.write(self._judge, report, heard_before)
         if report.started and not directive.fenced:
@@ -114,6 +114,9 @@ class Reconciler:
     def _hear(self, session: Session, move: Migration, row: Instance, guest: Guest | None, host: str) -> None:
         """Note that a host has said whether it has a guest; if that was all that was open, say where it is."""
         before = move.unclear_hosts or []
+        if host not in before and host != row.host:
+            # Whether it has the guest was never the question, whoever is off.
+            return
         turns = doubts.turns_after(session, move, host, self._conf.service_down_time)
         if guest is not None and row.host == host:
             _find_at_home(session, row, guest, host)

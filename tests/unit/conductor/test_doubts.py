@@ -301,6 +301,18 @@ def test_copy_that_a_failed_live_migration_has_left_is_adopted_if_the_source_los
     assert (unclear(rig), rig.instance.host, rig.instance.vm_state) == ([], "host2", VmState.STOPPED)
 
 
+@pytest.mark.parametrize("shows_its_copy", [True, False])
+def test_host_that_was_never_in_question_decides_nothing_while_the_source_is_off(
+    rig: Rig, reconciler: Reconciler, shows_its_copy: bool
+) -> None:
+    """What it has is old: the guest ran on at the source for minutes."""
+    left_a_copy(rig)
+    rig.change(models.Service, (COMPUTE, "host1"), forced_down=True, last_seen_at=utcnow() - timedelta(hours=1))
+    for _ in range(2):
+        reconciler.take(a_report("host2", *(SHUT if shows_its_copy else AWAY)))
+    assert (unclear(rig), rig.instance.host, rig.instance.power_state) == (SOURCE, "host1", PowerState.RUNNING)
+
+
 def test_evacuation_is_in_doubt_until_what_it_left_is_gone(rig: Rig, reconciler: Reconciler) -> None:
     in_doubt(rig, EVACUATE)
     assert unclear(rig) == ["host2"]
