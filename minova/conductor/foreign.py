@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from oslo_config import cfg
 from sqlalchemy import ColumnElement, String, Text, cast, select, type_coerce, update
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from minova.conductor import doubts, faults, notices
@@ -35,7 +36,7 @@ BATCH = 100
 
 _CLOSED_MIGRATION = frozenset(MigrationStatus) - OPEN_MIGRATION
 
-_ODD = (DatabaseError, ValueError, TypeError, AttributeError, LookupError)
+_ODD = (DatabaseError, NoResultFound, ValueError, TypeError, AttributeError, LookupError)
 """What is raised by rows that hold what nobody expects."""
 
 
