@@ -60,7 +60,7 @@ class ComputeService(Service):
             self._work,
             self._outbox.orders,
             self._resume,
-            conf.conductor.unresponsive_timeout,
+            conf.service_down_time,
         )
         manager = ComputeManager(driver, self._work, self._migrations, self._outbox)
         roll = RollCallAPI(conf, transport)

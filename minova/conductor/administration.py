@@ -98,9 +98,7 @@ class Administration:
         _exclude_claims(session, host)
         # An evacuation that begins now has this locked until it can be seen.
         compute = session.get(models.Service, (COMPUTE, host), with_for_update=True)
-        if forced_down:
-            _stop_waiting_for(session, host)
-        else:
+        if not forced_down:
             # First, for an operation that begins now has the instance locked until it can be seen.
             doubts.reopen(session, host)
             _require_none_made_anew(session, host)
@@ -192,13 +190,6 @@ def _exclude_claims(session: Session, host: str) -> None:
     node = update(models.ComputeNode).where(models.ComputeNode.host == host)
     change = node.values(generation=models.ComputeNode.generation + 1)
     session.execute(change.execution_options(synchronize_session=False))
-
-
-def _stop_waiting_for(session: Session, host: str) -> None:
-    """Have the next sweep give up what a host was working on."""
-    action = models.Action
-    waiting = update(action).where(action.waits_for == host, action.status.in_(OPEN_ACTION))
-    session.execute(waiting.values(lease_expires_at=utcnow()).execution_options(synchronize_session=False))
 
 
 def _require_none_made_anew(session: Session, host: str) -> None:

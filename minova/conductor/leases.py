@@ -15,7 +15,7 @@ from minova.conductor.listening import Listening
 from minova.conductor.tasks import Task
 from minova.context import working_for
 from minova.db import convert, models
-from minova.db.queries import COMPUTE
+from minova.db.queries import COMPUTE, waits_for_none_that_is_fenced
 from minova.db.session import Database, persistent
 from minova.exception import HostUnusable, PeerSilent
 from minova.objects import Fault, Hop, Result, utcnow
@@ -38,36 +38,38 @@ class Leases:
         self._foreign = foreign.ForeignActions(conf, database, engine.name)
 
     def renew(self) -> None:
-        """Renew the leases of the actions that this conductor's threads are working on."""
+        """Renew the leases of the actions that this conductor's threads are working on.
+
+        Not without the broker: whoever has it shall take them over. Who is later with a step is not listened to.
+        """
+        if self._listening.is_deaf():
+            return
         with self._lock:
             active = [] if self._handed_over else self._engine.active_actions()
             if active:
                 self._database.write(self._renew, active)
 
-    def renew_orders(self, host: str, orders: Sequence[tuple[str, int]]) -> None:
-        """Renew the leases of the actions whose orders a compute says it holds: (action id, sequence) each.
-
-        One that is forced down is off for all that matters, and keeps nobody waiting.
-        """
+    def renew_orders(self, orders: Sequence[tuple[str, int]]) -> None:
+        """Renew the leases of the actions whose orders a compute says it holds: (action id, sequence) each."""
+        self._listening.heard()
         if orders:
-            self._database.write(self._renew_orders, host, orders)
+            self._database.write(self._renew_orders, orders)
 
     def sweep(self) -> None:
         """Take over actions whose lease has run out, and run their current step again.
 
-        Without the broker it could do nothing for them but keep them from conductors that have it.
+        Without the broker it could do nothing for them but keep them from conductors that have it. Without a database
+        that takes what computes tell, it would take them for silent.
         """
-        if self._listening.is_deaf():
+        if self._listening.is_cut_off():
             return
         found = self._find(models.Action.lease_expires_at < utcnow(), enough=foreign.BATCH)
-        self._listening.stored()
         self._foreign.look_after(found, self._listening.since)
         for action_id, sequence in foreign.known(found)[: foreign.BATCH]:
             # Not locked for long: leases have to be renewed meanwhile.
             with self._lock:
                 if not self._handed_over:
                     self._take_over(action_id, sequence)
-            self._listening.stored()
 
     def host_returned(self, host: str, held: Sequence[tuple[str, int]]) -> None:
         """Have the next sweep send a compute that has returned what it was sent before, and does not hold any more.
@@ -172,18 +174,16 @@ class Leases:
 
     def _renew(self, session: Session, active: Sequence[str]) -> None:
         mine = models.Action.owner == self._engine.owner
-        query = update(models.Action).where(models.Action.id.in_(active), mine)
+        query = update(models.Action).where(models.Action.id.in_(active), mine, waits_for_none_that_is_fenced())
         session.execute(query.values(lease_expires_at=self._expiry()).execution_options(synchronize_session=False))
 
-    def _renew_orders(self, session: Session, host: str, orders: Sequence[tuple[str, int]]) -> None:
-        service = session.get(models.Service, (COMPUTE, host))
-        if service is not None and service.forced_down:
-            return
+    def _renew_orders(self, session: Session, orders: Sequence[tuple[str, int]]) -> None:
         for action_id, sequence in orders:
             query = update(models.Action).where(
                 models.Action.id == action_id,
                 models.Action.sequence == sequence,
                 models.Action.status.in_(OPEN_ACTION),
+                waits_for_none_that_is_fenced(),
             )
             renewed = query.values(lease_expires_at=self._expiry(), heard_at=utcnow())
             session.execute(renewed.execution_options(synchronize_session=False))
@@ -193,7 +193,7 @@ class Leases:
         its = (row.waits_for == host, row.status.in_(OPEN_ACTION), row.lease_expires_at > now)
         over = update(row).where(*its).values(lease_expires_at=now)
         session.execute(over.execution_options(synchronize_session=False))
-        self._renew_orders(session, host, held)
+        self._renew_orders(session, held)
 
     def _hand_over(self, session: Session, left: Sequence[str]) -> None:
         mine = models.Action.owner == self._engine.owner

@@ -1,4 +1,4 @@
-"""Whether a conductor hears the others, and since when: what it cannot hear is nobody's silence."""
+"""Whether a conductor hears the others, and since when: what it cannot hear, or write down, is nobody's silence."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from minova.objects import utcnow
 class Listening:
     """Knows of the gaps in which this conductor could not hear, or could not write down what it heard.
 
-    It has to be told whenever the broker or the database is known to work; nothing for longer than a lease is a gap.
+    It has to be told often that broker and database are known to work; nothing for longer than a lease is a gap.
     """
 
     def __init__(self, conf: cfg.ConfigOpts, clock: Callable[[], float] = uptime) -> None:
@@ -30,13 +30,17 @@ class Listening:
             self._heard_at = self._note(self._heard_at)
 
     def stored(self) -> None:
-        """Note that the database has answered."""
+        """Note that the database has taken something: it may refuse that while it still answers."""
         with self._lock:
             self._stored_at = self._note(self._stored_at)
 
     def is_deaf(self) -> bool:
         """Return whether nothing came through the broker for longer than a lease."""
         return self._is_gap(self._heard_at, self._clock())
+
+    def is_cut_off(self) -> bool:
+        """Return whether that is so, or the database took nothing for as long."""
+        return self.is_deaf() or self._is_gap(self._stored_at, self._clock())
 
     def _note(self, before: float) -> float:
         now = self._clock()

@@ -273,7 +273,7 @@ class ConductorManager:
     @expose
     def renew_orders(self, ctxt: RequestContext, host: str, orders: list[tuple[str, int]]) -> None:
         """Note that ``host`` still works on these orders: (action id, sequence) each."""
-        self._leases.renew_orders(host, orders)
+        self._leases.renew_orders(orders)
 
     def _submit(self, ctxt: RequestContext, verb: Verb, instance: str, **args: object) -> Action:
         return self._queries.action(self._engine.submit(ctxt, verb, instance, args))

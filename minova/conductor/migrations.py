@@ -8,6 +8,7 @@ from datetime import timedelta
 import msgspec
 import oslo_messaging
 from oslo_config import cfg
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from minova.conductor import moves
@@ -15,7 +16,7 @@ from minova.conductor.engine import Engine
 from minova.conductor.tasks import Services, Task
 from minova.context import RequestContext, working_for
 from minova.db import models
-from minova.db.queries import find_migration, migration_of
+from minova.db.queries import find_migration, migration_of, waits_for_none_that_is_fenced
 from minova.db.session import Database, persistent
 from minova.exception import ActionUnknown, InvalidInput, MinovaError, NotForceable
 from minova.objects import MigrationProgress, Order, utcnow
@@ -104,8 +105,10 @@ class Migrations:
         self, session: Session, action: models.Action, event: MigrationEvent, progress: MigrationProgress | None
     ) -> None:
         now = utcnow()
-        action.heard_at = now
-        action.lease_expires_at = now + timedelta(seconds=self._conf.conductor.lease)
+        its = (models.Action.id == action.id, models.Action.sequence == action.sequence)
+        renewed = update(models.Action).where(*its, waits_for_none_that_is_fenced())
+        renewed = renewed.values(heard_at=now, lease_expires_at=now + timedelta(seconds=self._conf.conductor.lease))
+        session.execute(renewed.execution_options(synchronize_session=False))
         row = migration_of(session, action.id)
         if row is None:
             return

@@ -43,7 +43,7 @@ from minova.service import RENEWALS_PER_LEASE, Master, Service
 LOG = logging.getLogger(__name__)
 
 _TRIES = 3
-"""How often a message to a compute is tried to be sent: with oslo.messaging's pauses for less than a lease."""
+"""How often a message to a compute is tried to be sent: for less than a lease, if it is refused."""
 
 
 class ConductorService(Service):
@@ -102,7 +102,7 @@ class ConductorService(Service):
     def timers(self) -> Sequence[tuple[float, Callable[[], None]]]:
         """Return what keeps this conductor alive to the others, their actions alive with it, and the database small."""
         return (
-            (self._conf.report_interval, self.heartbeat),
+            (min(self._conf.report_interval, self._conf.conductor.lease / RENEWALS_PER_LEASE), self.heartbeat),
             (self._conf.report_interval, self._pins.sink),
             (self._conf.conductor.lease / RENEWALS_PER_LEASE, self._listen),
             (self._conf.conductor.lease / RENEWALS_PER_LEASE, self.leases.renew),
@@ -111,8 +111,9 @@ class ConductorService(Service):
         )
 
     def heartbeat(self) -> None:
-        """Write down that this conductor is alive."""
+        """Write down that this conductor is alive, which shows that the database takes what is written."""
         self._database.write(self._beat)
+        self._listening.stored()
 
     def _listen(self) -> None:
         """Ask ourselves by way of the broker: who does not hear himself hears nobody."""

@@ -10,7 +10,8 @@ OPTS: list[cfg.Opt] = [
         default=2.0,
         min=0.1,
         max=60,
-        help="Seconds to wait for the answer to a ping, or to news of what is underway that newer ones follow.",
+        help="Seconds to wait for the answer to a ping, or to news of what is underway that newer ones follow. "
+        "Keep it below [conductor] lease.",
     ),
     cfg.FloatOpt(
         "quick_timeout",

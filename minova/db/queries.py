@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, select
+from sqlalchemy import ColumnElement, Row, and_, or_, select
 from sqlalchemy.orm import Session
 
 from minova.db.models import Action, ComputeNode, Image, Instance, Migration, Service
@@ -48,6 +48,12 @@ def instance_as_written(session: Session, reference: str) -> Row[Any]:
     row = session.execute(query.where(Instance.uuid == reference)).first()
     found: Row[Any] = row or _only(reference, session.execute(query.where(_bears(reference))).all())
     return found
+
+
+def waits_for_none_that_is_fenced() -> ColumnElement[bool]:
+    """Return the condition that an action waits for no host that is forced down: such a host keeps nobody waiting."""
+    fenced = select(Service.host).where(Service.binary == COMPUTE, Service.forced_down)
+    return or_(Action.waits_for.is_(None), Action.waits_for.not_in(fenced))
 
 
 def _bears(name: str) -> ColumnElement[bool]:

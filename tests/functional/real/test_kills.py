@@ -6,6 +6,7 @@ from minova.states import ActionStatus
 from tests.fixtures.services.services import DATABASES
 from tests.fixtures.site import Site
 
+# A report whose answer dies with a conductor is made again before its host is missed.
 # A live migration of an instance copies for two seconds, and an operation takes half of one: time to be killed in.
 # One of BIG memory copies for a minute, which is more than a busy machine needs to get something else done.
 BIG = 8192
@@ -15,6 +16,8 @@ operation_time = 0.5
 migration_bandwidth = 128
 [DEFAULT]
 service_down_time = 6
+[rpc]
+quick_timeout = 2
 """
 
 

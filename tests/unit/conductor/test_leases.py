@@ -158,11 +158,26 @@ def test_what_a_conductor_could_not_hear_is_nobodys_fault(
     listening.since = ago(1000)
     change(rig, action, heard_at=ago(400))
     clock.go_on(400)
-    leases.sweep()
-    assert (rig.faults(), engine.carried) == ([], []), "it could do nothing for it"
-    listening.heard()
+    for end_of_the_gap in (listening.heard, listening.stored):
+        leases.sweep()
+        assert (rig.faults(), engine.carried) == ([], []), "it could do nothing for it"
+        end_of_the_gap()
     leases.sweep()
     assert (rig.faults(), engine.carried) == ([], [action.id])
+
+
+def test_conductor_without_the_broker_keeps_nothing_from_the_others(
+    rig: Rig, leases: Leases, clock: Clock, engine: FakeEngine, action: models.Action
+) -> None:
+    change(rig, action, owner=engine.owner)
+    engine.active = [action.id]
+    clock.go_on(rig.conf.conductor.lease + 1)
+    leases.renew()
+    assert row(rig, action).lease_expires_at < utcnow()
+    # Any host's news shows that it is back.
+    leases.renew_orders([])
+    leases.renew()
+    assert row(rig, action).lease_expires_at > utcnow()
 
 
 def test_conductors_that_come_and_go_take_nobodys_patience(rig: Rig, leases: Leases, action: models.Action) -> None:
@@ -177,7 +192,7 @@ def test_conductors_that_come_and_go_take_nobodys_patience(rig: Rig, leases: Lea
 def test_action_that_was_renewed_just_now_is_left_alone(
     rig: Rig, leases: Leases, engine: FakeEngine, action: models.Action
 ) -> None:
-    leases.renew_orders("host1", [(action.id, action.sequence)])
+    leases.renew_orders([(action.id, action.sequence)])
     leases._take_over(action.id, action.sequence)
     assert (engine.carried, row(rig, action).attempt) == ([], 1)
 
@@ -191,22 +206,27 @@ def test_host_that_is_forced_down_is_not_waited_for(rig: Rig, leases: Leases, ac
 
 def test_renewal_of_an_order_is_a_sign_of_life(rig: Rig, leases: Leases, action: models.Action) -> None:
     change(rig, action, heard_at=ago(200))
-    leases.renew_orders("host1", [(action.id, action.sequence)])
+    leases.renew_orders([(action.id, action.sequence)])
     now = row(rig, action)
     assert now.lease_expires_at > utcnow()
     assert now.heard_at > ago(10)
 
 
-def test_renewal_by_a_host_that_is_forced_down_is_not(rig: Rig, leases: Leases, action: models.Action) -> None:
-    """Its hypervisor may hang, and its compute say for ever that it works on it."""
+def test_renewal_by_a_host_that_is_forced_down_is_not(
+    rig: Rig, leases: Leases, engine: FakeEngine, action: models.Action
+) -> None:
+    """Its hypervisor may hang, and its compute say for ever that it works on it; nor does one wait for its answer."""
     rig.change(models.Service, (COMPUTE, "host1"), forced_down=True)
-    leases.renew_orders("host1", [(action.id, action.sequence)])
+    change(rig, action, owner=engine.owner)
+    engine.active = [action.id]
+    leases.renew_orders([(action.id, action.sequence)])
+    leases.renew()
     assert row(rig, action).lease_expires_at < utcnow()
 
 
 @pytest.mark.parametrize("offset", [-1, 1])
 def test_renewal_of_another_order_is_not(rig: Rig, leases: Leases, action: models.Action, offset: int) -> None:
-    leases.renew_orders("host1", [(action.id, action.sequence + offset), ("unknown", 1)])
+    leases.renew_orders([(action.id, action.sequence + offset), ("unknown", 1)])
     assert row(rig, action).lease_expires_at < utcnow()
 
 

@@ -36,3 +36,14 @@ def test_who_hears_nothing_for_longer_than_a_lease_is_deaf(conf: cfg.ConfigOpts)
     assert listening.is_deaf(), "the database does not hear for it"
     listening.heard()
     assert not listening.is_deaf()
+
+
+def test_who_cannot_write_down_what_it_hears_is_cut_off_as_well(conf: cfg.ConfigOpts) -> None:
+    clock = Clock()
+    listening = Listening(conf, clock)
+    clock.go_on(conf.conductor.lease + 1)
+    assert listening.is_cut_off()
+    listening.heard()
+    assert (listening.is_deaf(), listening.is_cut_off()) == (False, True)
+    listening.stored()
+    assert not listening.is_cut_off()

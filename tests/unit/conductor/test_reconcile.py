@@ -37,7 +37,7 @@ class Noted:
         self.renewed: list[tuple[str, int]] = []
         self.returned: list[tuple[str, tuple[tuple[str, int], ...]]] = []
 
-    def renew_orders(self, _host: str, orders: Sequence[tuple[str, int]]) -> None:
+    def renew_orders(self, orders: Sequence[tuple[str, int]]) -> None:
         self.renewed.extend(orders)
 
     def host_returned(self, host: str, held: Sequence[tuple[str, int]]) -> None:
@@ -473,7 +473,7 @@ def test_host_was_heard_and_its_orders_live_whatever_is_wrong_with_a_guest(
 def test_report_that_is_overtaken_before_it_is_judged_is_not_believed(rig: Rig, reconciler: Reconciler) -> None:
     started, now = utcnow() - timedelta(hours=1), utcnow()
 
-    def overtake(_host: str, _orders: object) -> None:
+    def overtake(_orders: object) -> None:
         later = now + timedelta(seconds=1)
         rig.change(models.Service, (COMPUTE, "host1"), started_at=started, report_made_at=later)
 
