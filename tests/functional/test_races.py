@@ -200,14 +200,20 @@ def test_fence_of_a_host_in_doubt_cannot_be_taken_back_while_a_rebuild_begins(
 
 
 @pytest.fixture
-def settled(lab: Lab) -> Action:
-    """A live migration whose guest nobody has found: it may be on host2, which is off, and needed not be heard."""
+def doubtful(lab: Lab) -> Action:
+    """A live migration whose guest may be on host2, which is off; its source is about to be heard again."""
     lab.boot(host="host1")
     doubtful = lose_live_migration(lab)
     arrive(lab, doubtful)
     lab.return_host("host1")
     hear(lab, doubtful, "host2")
     fence(lab, "host2")
+    return doubtful
+
+
+@pytest.fixture
+def settled(lab: Lab, doubtful: Action) -> Action:
+    """One whose guest nobody has found, though all have been heard that needed to."""
     hear(lab, doubtful)
     return doubtful
 
@@ -251,13 +257,7 @@ def test_host_that_comes_back_is_heard_before_a_rebuild_that_begins_meanwhile(
     assert hosts_of(lab, settled.instance_uuid) == [lab.instance().host] == ["host2"]
 
 
-def test_host_that_comes_back_while_it_is_passed_over_is_heard(lab: Lab) -> None:
-    lab.boot(host="host1")
-    doubtful = lose_live_migration(lab)
-    arrive(lab, doubtful)
-    lab.return_host("host1")
-    hear(lab, doubtful, "host2")
-    fence(lab, "host2")
+def test_host_that_comes_back_while_it_is_passed_over_is_heard(lab: Lab, doubtful: Action) -> None:
     with meanwhile(doubts, "turns_after", lambda: fence(lab, "host2", False)) as taken_back:
         wait_until(lambda: lab.report("host1") or taken_back.done(), "host1 is heard")
         taken_back.result(PATIENCE)

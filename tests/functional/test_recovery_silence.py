@@ -43,9 +43,20 @@ def lose_after(lab: Lab, host: str, held: Gate) -> None:
 
 def let_it_fail(lab: Lab, action: Action) -> None:
     """Let the patience with a silent compute run out, and wait for what the conductors do then."""
-    before = row_of(lab, action).sequence
-    let_patience_run_out(lab, action)
-    wait_until(lambda: row_of(lab, action).sequence > before, "the end of all patience")
+    before, seen = row_of(lab, action), 0
+
+    def is_given_up() -> bool:
+        nonlocal seen
+        now = row_of(lab, action)
+        if (now.step, now.status) != (before.step, before.status):
+            return True
+        if now.sequence > seen:
+            # Or once more: something that was still on its way has been heard, and it was only sent again.
+            seen = now.sequence
+            let_patience_run_out(lab, action)
+        return False
+
+    wait_until(is_given_up, "the end of all patience")
 
 
 def migrate(lab: Lab) -> Action:

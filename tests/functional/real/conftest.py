@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.proxy import Proxy
 from tests.fixtures.services.services import Services
 from tests.fixtures.site import BIN, Site
 
@@ -80,3 +81,12 @@ def site(make_site: Callable[..., Site], configuration: str) -> Site:
         made.add_compute(host)
     made.wait_until_up()
     return made
+
+
+@pytest.fixture
+def wires() -> Iterator[list[Proxy]]:
+    """What has to be closed after the site: a daemon that cannot reach the broker does not end by itself."""
+    made: list[Proxy] = []
+    yield made
+    for wire in made:
+        wire.stop()

@@ -1,6 +1,6 @@
 """A conductor that reaches the database but not the broker: it keeps nothing from those that reach both."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import select
@@ -17,15 +17,6 @@ SOON = """
 [oslo_messaging_rabbit]
 heartbeat_timeout_threshold = 4
 """
-
-
-@pytest.fixture
-def wires() -> Iterator[list[Proxy]]:
-    """What has to be closed after the site: who cannot reach the broker does not end by itself."""
-    made: list[Proxy] = []
-    yield made
-    for wire in made:
-        wire.stop()
 
 
 @pytest.fixture

@@ -31,15 +31,6 @@ CUTS = ("cut", "swallow")
 
 
 @pytest.fixture
-def wires() -> Iterator[list[Proxy]]:
-    """What has to be closed after the site: a compute that cannot reach the broker does not end by itself."""
-    made: list[Proxy] = []
-    yield made
-    for wire in made:
-        wire.stop()
-
-
-@pytest.fixture
 def site(wires: list[Proxy], make_site: Callable[..., Site]) -> Site:
     """A conductor and two computes, of which host1 has a wire of its own to the broker."""
     site = make_site(SOON)

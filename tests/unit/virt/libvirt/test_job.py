@@ -9,20 +9,10 @@ libvirt = pytest.importorskip("libvirt")
 
 from minova.states import PowerState  # noqa: E402
 from minova.virt.libvirt.job import Sight, in_uri, look  # noqa: E402
+from tests.unit.virt.libvirt.rig import Refusal  # noqa: E402
 
 MOVING = {"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "operation": libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT}
 RUNNING, PAUSED, OFF = libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_SHUTOFF
-
-
-class Refusal(libvirt.libvirtError):  # type: ignore[misc]  # libvirt has no types
-    """An error of libvirt's."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__("no")
-        self.code = code
-
-    def get_error_code(self) -> int:
-        return self.code
 
 
 def seen(state: int, reason: int, stats: dict[str, Any] | int) -> Sight:
