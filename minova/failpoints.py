@@ -87,6 +87,10 @@ class Plan:
         return mine and self.request in ("", passed.request)
 
 
+# Made before there are threads: msgspec crashes if several are the first to need one.
+_decode_pass, _decode_plan = msgspec.json.Decoder(Pass).decode, msgspec.json.Decoder(Plan).decode
+
+
 class _Points:
     """The points of one process, which is to serve as ``binary`` on ``host``."""
 
@@ -134,7 +138,7 @@ class _Points:
     def _due(self, passed: Pass) -> Plan | None:
         """Return the plan if this pass is the one that it is for."""
         try:
-            plan = msgspec.json.decode((self._folder / PLAN).read_bytes(), type=Plan)
+            plan = _decode_plan((self._folder / PLAN).read_bytes())
         except FileNotFoundError:
             return None
         if not plan.counts(passed):
@@ -234,7 +238,7 @@ def passes(folder: Path) -> list[Pass]:
         lines = (folder / PASSED).read_bytes().splitlines()
     except FileNotFoundError:
         return []
-    return [msgspec.json.decode(line, type=Pass) for line in lines]
+    return [_decode_pass(line) for line in lines]
 
 
 def _request() -> str:

@@ -1,5 +1,7 @@
 """What travels on the wire and between layers: frozen dataclasses, each with a version of its own."""
 
+import msgspec
+
 from minova.objects.action import Action, ActionEvent, Hop, Order, Outcome, Result
 from minova.objects.base import UUID, WireObject, utcnow
 from minova.objects.console import INPUT_LENGTH, ConsoleInput, ConsoleOutput
@@ -53,6 +55,11 @@ WIRE_TYPES: tuple[type[WireObject], ...] = (
     Task,
 )
 """Every class that may travel."""
+
+# msgspec learns what a class is like when it is first asked for one, and crashes the process if several threads ask at
+# once: those of a conductor that finds messages waiting do.
+for _wire_type in WIRE_TYPES:
+    msgspec.json.Decoder(_wire_type)
 
 __all__ = [
     "INPUT_LENGTH",
