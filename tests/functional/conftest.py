@@ -14,6 +14,7 @@ from oslo_messaging._drivers import impl_fake
 from minova.conf import load
 from tests.fixtures.gate import Gate
 from tests.fixtures.lab import Lab, wait_until
+from tests.fixtures.nursery import Nursery
 from tests.fixtures.services.services import DATABASES, SQLITE, Services
 
 
@@ -25,6 +26,13 @@ def services() -> Iterator[Services]:
         yield services
     finally:
         services.stop()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """What forks daemons and commands."""
+    with Nursery() as nursery:
+        yield nursery
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -44,7 +44,6 @@ service_down_time = 8
 executor_thread_pool_size = 8
 [conductor]
 lease = {LEASE}
-sweep_interval = 0.2
 unresponsive_timeout = 8
 threads = 4
 [compute]
@@ -94,7 +93,7 @@ class Stand:
         self._rabbitmq, self._url = services.rabbitmq, services.rabbitmq.transport_url()
         connection = services.postgresql.connection()
         self._tidied = 0
-        self.site = Site(folder, self._url, connection, CONFIGURATION, env=env, spawn=nursery.spawn)
+        self.site = Site(folder, self._url, connection, CONFIGURATION, env=env, nursery=nursery)
         opened.callback(self._kill_all)
         for host in (FIRST, SECOND) if spare_conductor else (FIRST,):
             self.site.add_conductor(host)
@@ -260,21 +259,22 @@ class Stand:
         :param silent: hosts whose computes are dead, so that nobody can know what they have.
         :param returning: a host that was off is back, and has copies to destroy.
         """
-        why = [""]
+        why = ""
 
         def sound() -> bool:
+            nonlocal why
             try:
                 guests = invariants.fake_guests(self._folder / "state" / "fake", set(dead))
                 invariants.check(self.site.database, guests, set(dead), silent)
             except AssertionError as error:
-                why[0] = str(error)
+                why = str(error)
                 # What one host has too many is destroyed by and by only if it was off.
-                if why[0].startswith("I1") and not returning:
+                if why.startswith("I1") and not returning:
                     raise
                 return False
             return True
 
-        with _saying(why):
+        with _saying(lambda: why):
             wait_for(sound, "the invariants hold", 15)
 
     def wait_until_idle(self) -> None:
@@ -304,12 +304,24 @@ class Stand:
         self._delete()
         self._tidied += 1
         if self._tidied % _CELLS_PER_LOOK == 0:
-            wait_for(lambda: not self._queues_left_over(), "no queue is left over")
+            self._wait_for_queues()
 
-    def _queues_left_over(self) -> list[dict[str, str]]:
-        """Return the queues that nobody takes messages from, or that hold some though nothing is done any more."""
+    def _wait_for_queues(self) -> None:
+        """Wait until each queue is seen to be in use; fail if one is left over."""
+        left = set(self._queues_in_question())
+
+        def none_left() -> bool:
+            # Others may have a message just now.
+            left.intersection_update(self._queues_in_question())
+            return not left
+
+        with _saying(lambda: str(sorted(left))):
+            wait_for(none_left, "no queue is left over")
+
+    def _queues_in_question(self) -> list[str]:
+        """Return the queues that nobody takes messages from, or that hold some."""
         queues = self._rabbitmq.queues(self._url, "consumers", "messages")
-        return [queue for queue in queues if not int(queue["consumers"]) or int(queue["messages"])]
+        return [queue["name"] for queue in queues if not int(queue["consumers"]) or int(queue["messages"])]
 
     def _delete(self) -> None:
         """Delete the instance, unless it is gone, and check that nothing of it is left anywhere."""
@@ -366,8 +378,8 @@ class Background:
 
 
 @contextmanager
-def _saying(why: list[str]) -> Iterator[None]:
+def _saying(why: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except AssertionError as error:
-        raise AssertionError(f"{error}: {why[0]}") from None
+        raise AssertionError(f"{error}: {why()}") from None

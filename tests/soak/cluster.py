@@ -67,7 +67,7 @@ class Cluster:
         opened.callback(services.stop)
         nursery = opened.enter_context(Nursery())
         url, connection = services.rabbitmq.transport_url(), services.postgresql.connection()
-        self.site = Site(folder, url, connection, CONFIGURATION, spawn=nursery.spawn)
+        self.site = Site(folder, url, connection, CONFIGURATION, nursery=nursery)
         opened.callback(self._kill_all)
         self.conductors = [self.site.add_conductor(f"control{number}") for number in range(1, CONDUCTORS + 1)]
         self.site.wait_until_up()

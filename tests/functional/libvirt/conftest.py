@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from minova.objects import Instance
 from minova.virt.driver import ComputeDriver
+from tests.fixtures.nursery import Nursery
 from tests.fixtures.services.services import Services
 from tests.fixtures.virt.hosts import TwoHosts, build_guest, require_libvirt
 from tests.fixtures.virt.rig import LibvirtRig
@@ -81,14 +82,14 @@ def destination(rig: LibvirtRig) -> ComputeDriver:
 
 @pytest.fixture
 def make_site(
-    two_hosts: TwoHosts, guest_files: Path, services: Services, tmp_path: Path
+    two_hosts: TwoHosts, guest_files: Path, services: Services, nursery: Nursery, tmp_path: Path
 ) -> Iterator[Callable[..., VirtSite]]:
     """Make a site on the two hosts; check the invariants and stop it at the end."""
     sites: list[VirtSite] = []
 
-    def make(*, shared: bool = True) -> VirtSite:
-        connection = services.database("postgresql").connection()
-        sites.append(VirtSite(tmp_path, services.rabbitmq.transport_url(), connection, CONFIGURATION))
+    def make(more: str = "", *, shared: bool = True) -> VirtSite:
+        url, connection = services.rabbitmq.transport_url(), services.database("postgresql").connection()
+        sites.append(VirtSite(tmp_path, url, connection, CONFIGURATION + more, nursery=nursery))
         sites[-1].start(two_hosts, guest_files, shared=shared)
         return sites[-1]
 

@@ -1,13 +1,8 @@
 """What guests do by themselves is known at once, though their host is not to report for an hour."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
-
-from tests.fixtures.services.services import Services
-from tests.fixtures.virt.hosts import TwoHosts
-from tests.fixtures.virt.site import CONFIGURATION, HOST1, VirtSite
+from tests.fixtures.virt.site import HOST1, VirtSite
 
 SELDOM = """
 [DEFAULT]
@@ -16,19 +11,8 @@ service_down_time = 7200
 """
 
 
-@pytest.fixture
-def site(two_hosts: TwoHosts, guest_files: Path, services: Services, tmp_path: Path) -> Iterator[VirtSite]:
-    connection = services.database("postgresql").connection()
-    site = VirtSite(tmp_path, services.rabbitmq.transport_url(), connection, CONFIGURATION + SELDOM)
-    try:
-        site.start(two_hosts, guest_files)
-        yield site
-        site.check_invariants()
-    finally:
-        site.stop()
-
-
-def test_a_guest_that_shuts_itself_down_is_known_to_have_stopped(site: VirtSite) -> None:
+def test_a_guest_that_shuts_itself_down_is_known_to_have_stopped(make_site: Callable[..., VirtSite]) -> None:
+    site = make_site(SELDOM)
     uuid = site.boot(HOST1)
     with site.libvirt(HOST1) as connection:
         connection.lookupByUUIDString(uuid).shutdown()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.nursery import Nursery
 from tests.fixtures.proxy import Proxy
 from tests.fixtures.services.services import Services
 from tests.fixtures.site import BIN, Site
@@ -46,7 +47,7 @@ def database() -> str:
 
 @pytest.fixture
 def make_site(
-    services: Services, database: str, tmp_path: Path, request: pytest.FixtureRequest
+    services: Services, nursery: Nursery, database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Site]]:
     """Make sites on a virtual host and a database of their own; check and stop them at the end."""
     sites = request.node.stash[_SITES] = []
@@ -55,7 +56,8 @@ def make_site(
         folder = tmp_path / f"site{len(sites) + 1}"
         folder.mkdir()
         url = transport_url or services.rabbitmq.transport_url()
-        sites.append(Site(folder, url, connection or services.database(database).connection(), more, scripts))
+        tables = connection or services.database(database).connection()
+        sites.append(Site(folder, url, tables, more, scripts, nursery=nursery))
         return sites[-1]
 
     yield make
