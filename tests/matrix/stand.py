@@ -259,23 +259,13 @@ class Stand:
         :param silent: hosts whose computes are dead, so that nobody can know what they have.
         :param returning: a host that was off is back, and has copies to destroy.
         """
-        why = ""
 
-        def sound() -> bool:
-            nonlocal why
-            try:
-                guests = invariants.fake_guests(self._folder / "state" / "fake", set(dead))
-                invariants.check(self.site.database, guests, set(dead), silent)
-            except AssertionError as error:
-                why = str(error)
-                # What one host has too many is destroyed by and by only if it was off.
-                if why.startswith("I1") and not returning:
-                    raise
-                return False
-            return True
+        def check() -> None:
+            guests = invariants.fake_guests(self._folder / "state" / "fake", set(dead))
+            invariants.check(self.site.database, guests, set(dead), silent)
 
-        with _saying(lambda: why):
-            wait_for(sound, "the invariants hold", 15)
+        # What one host has too many is destroyed by and by only if it was off.
+        invariants.wait_until_kept(check, 15, never_heals=None if returning else "I1")
 
     def wait_until_idle(self) -> None:
         """Wait until no process has anything left to do; fail if one does, or has threads left over."""
@@ -315,8 +305,7 @@ class Stand:
             left.intersection_update(self._queues_in_question())
             return not left
 
-        with _saying(lambda: str(sorted(left))):
-            wait_for(none_left, "no queue is left over")
+        wait_for(none_left, lambda: f"no queue is left over: {sorted(left)}")
 
     def _queues_in_question(self) -> list[str]:
         """Return the queues that nobody takes messages from, or that hold some."""
@@ -375,11 +364,3 @@ class Background:
                 self._result = work()
         except BaseException as error:
             self._error = error
-
-
-@contextmanager
-def _saying(why: Callable[[], str]) -> Iterator[None]:
-    try:
-        yield
-    except AssertionError as error:
-        raise AssertionError(f"{error}: {why()}") from None

@@ -142,23 +142,11 @@ class Cluster:
             return int(session.scalars(query).one())
 
     def _wait_until_sound(self) -> None:
-        why = ""
+        def check() -> None:
+            guests = invariants.fake_guests(self._folder / "state" / "fake", set())
+            invariants.check(self.site.database, guests, set())
 
-        def sound() -> bool:
-            nonlocal why
-            try:
-                invariants.check(
-                    self.site.database, invariants.fake_guests(self._folder / "state" / "fake", set()), set()
-                )
-            except AssertionError as error:
-                why = str(error)
-                return False
-            return True
-
-        try:
-            wait_for(sound, "the invariants hold", _PATIENCE)
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {why}") from None
+        invariants.wait_until_kept(check, _PATIENCE)
 
     def _kill_all(self) -> None:
         for daemon in self.site.daemons:
