@@ -1,4 +1,4 @@
-"""The README tells the truth, as far as a program can tell."""
+"""The README and the other pages tell the truth, as far as a program can tell."""
 
 import ast
 import re
@@ -10,6 +10,14 @@ from minova.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def find(pattern: str) -> list[tuple[Path, str]]:
+    """Return (page, text) of each place where a pattern with one group matches."""
+    return [(page, text) for page in PAGES for text in re.findall(pattern, page.read_text(encoding="utf-8"))]
+
 
 PLACES = re.findall(r"`(minova/[\w/]+\.py)`\s+`([\w.]+)`", README)
 
@@ -37,13 +45,19 @@ def test_each_function_that_is_named_exists(file: str, name: str) -> None:
     assert name in definitions(file)
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README))
-def test_each_link_leads_somewhere(link: str) -> None:
-    assert (ROOT / link).exists()
+@pytest.mark.parametrize(("page", "link"), find(r"\]\((?!http)([^)#]+)"))
+def test_each_link_leads_somewhere(page: Path, link: str) -> None:
+    assert (page.parent / link).exists()
 
 
-@pytest.mark.parametrize("typed", re.findall(r"minova-manage ((?:[a-z][a-z-]* )?[a-z][a-z-]*)", README))
-def test_each_command_exists(typed: str) -> None:
+@pytest.mark.parametrize(("page", "heading"), find(r"README\.md#([^)]+)"))
+def test_each_section_that_is_named_exists(page: Path, heading: str) -> None:
+    headings = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    assert heading in [each.lower().replace(" ", "-") for each in headings]
+
+
+@pytest.mark.parametrize(("page", "typed"), find(r"(?m)(?:^ {4}.*|`)minova-manage ((?:[a-z][a-z-]* )?[a-z][a-z-]*)"))
+def test_each_command_exists(page: Path, typed: str) -> None:
     assert any(name.startswith(typed) or typed.startswith(name) for name in COMMANDS)
 
 
