@@ -227,7 +227,6 @@ OPERATIONS: Mapping[Verb, Operation] = {
         allowed=_from(VmState.ACTIVE, VmState.STOPPED, VmState.ERROR),
         task_state=TaskState.REBUILDING,
         after_success=None,
-        after_failure=VmState.ERROR,
     ),
 }
 """Every verb, and what it does to an instance's state."""

@@ -13,7 +13,7 @@ import oslo_messaging
 from minova.compute.live_migrations import LiveMigrations
 from minova.compute.outbox import Outbox
 from minova.compute.rpcapi import HISTORY
-from minova.compute.work import WorkQueue
+from minova.compute.work import Lane, WorkQueue
 from minova.context import RequestContext
 from minova.exception import DriverError
 from minova.objects import (
@@ -44,7 +44,7 @@ class ComputeManager:
     @expose
     def build_and_run_instance(self, ctxt: RequestContext, order: Order, instance: Instance, power_on: bool) -> None:
         """Create a guest, and start it if told so."""
-        self._do(order, lambda: self._driver.spawn(instance, power_on=power_on))
+        self._do(order, lambda: self._driver.spawn(instance, power_on=power_on), Lane.MAKING)
 
     @expose
     def terminate_instance(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
@@ -85,7 +85,17 @@ class ComputeManager:
             self._driver.destroy(instance.uuid, home=instance.host)
             self._driver.spawn(instance, power_on=power_on)
 
-        self._do(order, rebuild)
+        self._do(order, rebuild, Lane.MAKING)
+
+    @expose
+    def check_can_spawn(self, ctxt: RequestContext, order: Order, instance: Instance) -> None:
+        """Check that a guest could be made here, be it here already, and have here what it is to be made from."""
+
+        def check(_job: object) -> dict[str, Any]:
+            self._driver.check_can_spawn(instance)
+            return {}
+
+        self._work.submit(order, check, Lane.MAKING)
 
     @expose
     def check_can_live_migrate_source(
@@ -125,7 +135,7 @@ class ComputeManager:
             ready = self._driver.pre_live_migration(instance, options, data or MigrateData())
             return {"migrate_data": msgspec.to_builtins(ready)}
 
-        self._work.submit(order, prepare)
+        self._work.submit(order, prepare, Lane.MAKING)
 
     @expose
     def live_migration(
@@ -141,7 +151,7 @@ class ComputeManager:
         """Move a guest of this host; ``options`` come from peers of 1.1 and later, ``data`` from those of 1.4."""
         how, told = options or MigrationOptions(block_migration=block_migration), data or MigrateData()
         run = functools.partial(self._migrations.run, instance=instance, destination=destination)
-        self._work.submit(order, lambda job: run(job, options=how, data=told), migration=True)
+        self._work.submit(order, lambda job: run(job, options=how, data=told), Lane.MIGRATION)
 
     @expose
     def live_migration_abort(self, ctxt: RequestContext, action_id: str, instance_uuid: UUID) -> None:
@@ -177,7 +187,7 @@ class ComputeManager:
     @expose
     def finish_migration(self, ctxt: RequestContext, order: Order, instance: Instance, power_on: bool) -> None:
         """Take over a guest whose disks are here, and start it if told so."""
-        self._do(order, lambda: self._driver.finish_migration(instance, power_on=power_on))
+        self._do(order, lambda: self._driver.finish_migration(instance, power_on=power_on), Lane.MAKING)
 
     @expose
     def get_guest(self, ctxt: RequestContext, instance_uuid: UUID) -> GuestReport:
@@ -200,7 +210,7 @@ class ComputeManager:
         """Write to a guest's console; an empty text only gets it ready. :raises DriverError:"""
         self._driver.console_input(instance_uuid, text)
 
-    def _do(self, order: Order, operation: Callable[[], None]) -> None:
+    def _do(self, order: Order, operation: Callable[[], None], lane: Lane = Lane.POWER) -> None:
         """Put an operation on its guest's queue; its outcome tells the power state of the guest, if it is here then."""
 
         def work(_job: object) -> dict[str, Any]:
@@ -212,4 +222,4 @@ class ComputeManager:
                 return {}
             return {"power_state": guest.power_state.value} if guest else {}
 
-        self._work.submit(order, work)
+        self._work.submit(order, work, lane)

@@ -59,6 +59,11 @@ HISTORY = History(
                 ("live_migration", "data"),
             ),
         ),
+        Release(
+            version="1.5",
+            summary="A host can be asked whether a guest could be made there, before it is taken from where it is.",
+            methods=("check_can_spawn",),
+        ),
     )
 )
 
@@ -104,6 +109,17 @@ class ComputeAPI(RPCAPI):
     ) -> None:
         """Cast to :meth:`minova.compute.manager.ComputeManager.rebuild_instance`."""
         self._cast(ctxt, host, "rebuild_instance", order=order, instance=instance, power_on=power_on)
+
+    def can_check_spawn(self) -> bool:
+        """Return whether :meth:`check_can_spawn` may be sent: no peer below 1.5 can tell."""
+        return self.can_send_version("1.5")
+
+    def check_can_spawn(self, ctxt: RequestContext, host: str, order: Order, instance: Instance) -> None:
+        """Cast to :meth:`minova.compute.manager.ComputeManager.check_can_spawn`.
+
+        :raises PeerTooOld: see :meth:`can_check_spawn`.
+        """
+        self._cast(ctxt, host, "check_can_spawn", order=order, instance=instance)
 
     def check_can_live_migrate_source(
         self, ctxt: RequestContext, host: str, instance: Instance, destination: str, options: MigrationOptions

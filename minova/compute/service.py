@@ -107,6 +107,7 @@ class ComputeService(Service):
             "pins": [f"{pin.topic} {pin.version}: {pin.reason}" for pin in self._pins.in_force()] or ["none yet"],
             "pools": {
                 "operations": f"{options.max_concurrent_operations} threads",
+                "guests that are being made": f"{options.max_concurrent_operations} threads",
                 "live migrations": f"{options.max_concurrent_live_migrations} at the same time",
                 "RPC": f"{self._conf.executor_thread_pool_size} threads",
             },

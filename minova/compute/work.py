@@ -4,10 +4,11 @@ import logging
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 from minova import failpoints
@@ -26,6 +27,17 @@ _CLOCKS_DIFFER = timedelta(seconds=5)
 """How far ahead a conductor's clock may be and be believed."""
 
 
+class Lane(Enum):
+    """Which threads do an order: those that may be held up for long have their own, and hold up only their like."""
+
+    POWER = "power"
+    """What a hypervisor does at once, or in as long as a guest takes to shut down."""
+    MAKING = "making"
+    """What may have to wait for an image."""
+    MIGRATION = "migration"
+    """What mostly waits; there is a thread for each."""
+
+
 class Detached(Exception):
     """The service stops while its hypervisor goes on with a job: whoever runs next will join it."""
 
@@ -42,10 +54,10 @@ class Job:
     :ivar in_pool: it has a thread, or waits for one.
     """
 
-    def __init__(self, order: Order, work: Callable[["Job"], dict[str, Any]], pool: Executor, lease: HostLease) -> None:
+    def __init__(self, order: Order, work: Callable[["Job"], dict[str, Any]], lane: Lane, lease: HostLease) -> None:
         self.order = order
         self.work = work
-        self.pool = pool
+        self.lane = lane
         self.in_pool = False
         self.ctxt = current_context()
         self.received_at: datetime = utcnow()
@@ -105,7 +117,7 @@ class WorkQueue:
     """Runs orders, and hands their outcomes to ``deliver``. Nothing is begun while the host has no lease."""
 
     def __init__(self, host: str, threads: int, lease: HostLease, deliver: Callable[[Outcome], None]) -> None:
-        """Work on up to ``threads`` guests at once; live migrations, which mostly wait, have threads of their own."""
+        """Work on up to ``threads`` guests at once, and on as many that are being made; migrations come besides."""
         self._host = host
         self._lease = lease
         self._deliver = deliver
@@ -117,16 +129,16 @@ class WorkQueue:
         self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
         self._void_before: datetime | None = None
         self._stopped = False
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="work")
-        self._migrations = ThreadPoolExecutor(_MIGRATION_THREADS, thread_name_prefix="migration")
+        sizes = {Lane.POWER: threads, Lane.MAKING: threads, Lane.MIGRATION: _MIGRATION_THREADS}
+        self._pools = {lane: ThreadPoolExecutor(size, thread_name_prefix=lane.value) for lane, size in sizes.items()}
 
-    def submit(self, order: Order, work: Callable[[Job], dict[str, Any]], *, migration: bool = False) -> None:
+    def submit(self, order: Order, work: Callable[[Job], dict[str, Any]], lane: Lane = Lane.POWER) -> None:
         """Take an order, and return at once. What is stale, doubled or too late is dropped.
 
         :param work: does it, and returns JSON types for the outcome; that of a migration waits, and then has to ask
             :meth:`Job.begin` itself.
         """
-        job = Job(order, work, self._migrations if migration else self._pool, self._lease)
+        job = Job(order, work, lane, self._lease)
         with self._lock:
             if not self._is_news(order) or self._adopted(order):
                 return
@@ -222,8 +234,8 @@ class WorkQueue:
         """Finish what runs; what has not begun is left to be sent again."""
         with self._lock:
             self._stopped = True
-        self._pool.shutdown(wait=True)
-        self._migrations.shutdown(wait=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=True)
 
     def _let_go(self, unwanted: Callable[[Order], bool]) -> None:
         for job in [job for queue in self._queues.values() for job in queue]:
@@ -267,7 +279,7 @@ class WorkQueue:
             return
         if self._lease.holds and not self._stopped:
             queue[0].in_pool = True
-            queue[0].pool.submit(self._run, queue[0])
+            self._pools[queue[0].lane].submit(self._run, queue[0])
 
     def _run(self, job: Job) -> None:
         with working_for(job.ctxt):
@@ -286,7 +298,7 @@ class WorkQueue:
         """Return whether a job that has its thread may use it; one that may not waits on. :raises LetGo:"""
         with self._lock:
             if not self._stopped:
-                job.in_pool = self._lease.holds if job.pool is self._migrations else job.begin()
+                job.in_pool = self._lease.holds if job.lane is Lane.MIGRATION else job.begin()
             return job.in_pool and not self._stopped
 
     def _work(self, job: Job) -> None:

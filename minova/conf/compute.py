@@ -23,7 +23,8 @@ OPTS: list[cfg.Opt] = [
         default=8,
         min=1,
         max=1024,
-        help="Number of guests that are worked on at the same time. Operations on one guest always run one by one.",
+        help="Number of guests that are worked on at the same time, and of those that are being made besides: they may "
+        "have to wait for images. Operations on one guest always run one by one.",
     ),
     cfg.IntOpt(
         "max_concurrent_live_migrations",

@@ -74,6 +74,16 @@ def test_guest_is_off_while_its_disks_move(lab: Lab, gate: Callable[[str], Gate]
     lab.succeed(action)
 
 
+def test_guest_that_the_destination_cannot_have_is_not_shut_down(lab: Lab) -> None:
+    lab.boot(host="host1")
+    lab.set("fake", failures=["host2:check_can_spawn"])
+    failed = lab.fail(migrate(lab))
+    assert failed.error == "check_can_spawn on host host2: injected failure"
+    assert lab.migration(failed).status is MigrationStatus.FAILED
+    assert "move_disks" not in {event.step for event in lab.api.list_action_events(lab.ctxt, failed.id)}
+    assert_nothing_has_moved(lab)
+
+
 def test_guest_runs_again_at_the_source_if_its_disks_cannot_be_moved(lab: Lab) -> None:
     lab.boot(host="host1")
     lab.set("fake", failures=["migrate_disk_and_power_off"])
@@ -140,6 +150,7 @@ def test_cancelled_migration_brings_the_disks_back(lab: Lab, gate: Callable[[str
     assert_nothing_has_moved(lab, VmState.STOPPED if stopped else VmState.ACTIVE)
     work = [each for each in lab.api.list_action_events(lab.ctxt, action.id) if each.hop is Hop.WORK]
     assert [(each.step, each.service) for each in work] == [
+        ("check_destination", "compute:host2"),
         ("move_disks", "compute:host1"),
         ("return_disks", "compute:host2"),
         ("restart_at_source", "compute:host1"),

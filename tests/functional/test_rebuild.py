@@ -73,12 +73,15 @@ def test_guest_whose_image_cannot_be_had_any_more_is_not_thrown_away(lab: Lab) -
     lab.fail(lab.api.rebuild_instance(lab.ctxt, "vm"))
     assert lab.fault().message == f"check_can_spawn on host {before.host}: injected failure"
     assert lab.guest(str(before.host), before.uuid) is not None
+    after = lab.instance()
+    assert (after.vm_state, after.power_state, after.task_state) == (VmState.ACTIVE, PowerState.RUNNING, None)
 
 
 def test_failed_rebuild_can_be_repeated(lab: Lab) -> None:
     before = lab.boot()
     lab.set("fake", failures=["spawn"])
     action = lab.fail(lab.api.rebuild_instance(lab.ctxt, "vm"))
+    assert action.error.endswith("; its disks may be gone: rebuild it once more, or delete it")
     failed = lab.instance()
     assert (failed.vm_state, failed.host, failed.task_state) == (VmState.ERROR, before.host, None)
     assert (lab.fault().code, lab.fault().action_id) == ("InsufficientResources", action.id)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from minova.compute.rpcapi import ComputeAPI
 from minova.conductor import moves, notices
-from minova.conductor.tasks.step import Step
+from minova.conductor.tasks.step import At, Step
 from minova.context import RequestContext
 from minova.db import convert, models
 from minova.db.queries import COMPUTE, migration_of
@@ -41,6 +41,11 @@ def destination(task: "Task") -> str | None:
 def source(task: "Task") -> str | None:
     """Say that a step is for the host that the guest leaves."""
     return task.action.data.get("source")
+
+
+def able_to_check(at: At) -> At:
+    """Say that a step is for a host, unless hosts are too old to tell beforehand whether they can have a guest."""
+    return lambda task: at(task) if task.compute.can_check_spawn() else None
 
 
 def leaves_open(fault: Fault) -> bool:

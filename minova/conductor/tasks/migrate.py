@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from minova.conductor.tasks.base import Task, destination, leaves_open, source
+from minova.conductor.tasks.base import Task, able_to_check, destination, leaves_open, source
 from minova.conductor.tasks.step import Step, order, transaction
 from minova.objects import Fault
 from minova.states import MigrationEvent, MigrationType, Verb, VmState
@@ -17,6 +17,7 @@ class MigrateInstance(Task):
     """Move a guest while it is off; it runs afterwards if it ran before."""
 
     verb = Verb.MIGRATE
+    version = "1.1"
 
     @transaction()
     def select_destination(self, session: Session) -> None:
@@ -29,6 +30,11 @@ class MigrateInstance(Task):
     def release_destination(self, session: Session) -> None:
         """Give the room back."""
         self.release_destination_room(session)
+
+    @order(able_to_check(destination))
+    def check_destination(self, host: str) -> None:
+        """Ask the destination, before the guest is shut down, whether it could make it."""
+        self.compute.check_can_spawn(self.ctxt, host, self.order, self.instance)
 
     @transaction()
     def begin_moving(self, session: Session) -> None:
@@ -73,7 +79,9 @@ class MigrateInstance(Task):
         self.release_source_room(session)
 
     def after_failure(self, step: Step, fault: Fault) -> Step | None:
-        """If it is open whether the source has moved the disks, let the destination tell."""
+        """Try the next host if this one has no room; if it is open who has the disks, let the destination tell."""
+        if step is MigrateInstance.check_destination:
+            return MigrateInstance.select_destination if self.may_try_next_host(fault) else None
         lost_sight = step is MigrateInstance.move_disks and leaves_open(fault)
         return MigrateInstance.finish_at_destination if lost_sight else None
 

@@ -12,7 +12,7 @@ from oslo_config import cfg
 
 from minova.compute import work
 from minova.compute.lease import HostLease
-from minova.compute.work import Detached, Job, WorkQueue
+from minova.compute.work import Detached, Job, Lane, WorkQueue
 from minova.exception import GuestNotFound, MigrationAborted
 from minova.objects import Order, Outcome, Result, utcnow
 from tests.unit.compute.rig import PATIENCE, Clock, Delivered, Gate, a_lease, an_order
@@ -166,13 +166,15 @@ def test_no_more_guests_than_threads_are_worked_on(
     delivered.wait(2)
 
 
-def test_live_migrations_take_no_thread_from_other_work(
-    queues: Callable[[int], WorkQueue], delivered: Delivered, gates: Callable[[], Gate]
+@pytest.mark.parametrize(("lane", "at_once"), [(Lane.MAKING, 1), (Lane.MIGRATION, 3)])
+def test_what_may_be_held_up_for_long_takes_no_thread_from_other_work(
+    queues: Callable[[int], WorkQueue], delivered: Delivered, gates: Callable[[], Gate], lane: Lane, at_once: int
 ) -> None:
-    queue, migration = queues(1), gates()
+    queue, slow = queues(1), gates()
     for number in range(3):
-        queue.submit(an_order(f"action{number}", guest=f"guest{number}"), migration, migration=True)
-        migration.wait()
+        queue.submit(an_order(f"action{number}", guest=f"guest{number}"), slow, lane)
+        if number < at_once:
+            slow.wait()
     queue.submit(an_order("other", guest="other"), done)
     assert delivered.wait(1)[0].order.action_id == "other"
 
@@ -239,7 +241,7 @@ def test_queued_migration_takes_no_thread_without_a_lease(
     conf: cfg.ConfigOpts, queue: WorkQueue, delivered: Delivered, lease: HostLease, clock: Clock
 ) -> None:
     run_out(conf, clock)
-    queue.submit(an_order(), done, migration=True)
+    queue.submit(an_order(), done, Lane.MIGRATION)
     assert delivered.outcomes == []
     lease.renew(lease.now())
     queue.resume()
@@ -397,15 +399,15 @@ def test_work_that_waits_answers_for_the_newer_order(queue: WorkQueue, delivered
 
 
 @pytest.mark.parametrize("error", [None, GuestNotFound(uuid="guest1", host="host1"), MigrationAborted(uuid="guest1")])
-@pytest.mark.parametrize("migration", [False, True])
+@pytest.mark.parametrize("lane", Lane)
 def test_order_that_is_sent_again_after_its_work_has_ended_gets_the_outcome_that_there_is(
-    queue: WorkQueue, delivered: Delivered, gate: Gate, error: Exception | None, migration: bool
+    queue: WorkQueue, delivered: Delivered, gate: Gate, error: Exception | None, lane: Lane
 ) -> None:
     again = [an_order(sequence=sequence, attempt=sequence - 1) for sequence in (3, 5)]
-    queue.submit(an_order(sequence=2), failing(error) if error else done, migration=migration)
+    queue.submit(an_order(sequence=2), failing(error) if error else done, lane)
     [first] = delivered.wait(1)
     for count, order in enumerate(again, start=2):
-        queue.submit(order, gate, migration=migration)
+        queue.submit(order, gate, lane)
         assert delivered.wait(count)[-1] == replace(first, order=order)
     assert (gate.runs, queue.orders()) == (0, [])
 

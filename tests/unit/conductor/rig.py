@@ -32,6 +32,11 @@ class Computes:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
+        self.old = False
+
+    def can_check_spawn(self) -> bool:
+        """Tell beforehand whether guests can be made, unless they are old."""
+        return not self.old
 
     def check_options(self, _options: MigrationOptions) -> None:
         """All options mean something to these computes."""

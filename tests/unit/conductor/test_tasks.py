@@ -70,7 +70,7 @@ def test_power_operation_that_fails_leaves_the_state_as_it_was(rig: Rig, verb: V
 FORWARD = {
     Verb.BOOT: ["spawn on host1", "succeeded"],
     Verb.DELETE: ["destroy on host1", "succeeded"],
-    Verb.REBUILD: ["rebuild on host1", "succeeded"],
+    Verb.REBUILD: ["check_host on host1", "rebuild on host1", "succeeded"],
     Verb.LIVE_MIGRATE: [
         "check_source on host1",
         "check_destination on host2",
@@ -79,7 +79,12 @@ FORWARD = {
         "finish_at_destination on host2",
         "succeeded",
     ],
-    Verb.MIGRATE: ["move_disks on host1", "finish_at_destination on host2", "succeeded"],
+    Verb.MIGRATE: [
+        "check_destination on host2",
+        "move_disks on host1",
+        "finish_at_destination on host2",
+        "succeeded",
+    ],
     Verb.EVACUATE: ["rebuild_at_destination on host2", "succeeded"],
 }
 
@@ -93,15 +98,23 @@ def test_steps_come_in_the_order_in_which_they_are_written(rig: Rig, verb: Verb)
     assert rig.instance.task_state is None
 
 
+@pytest.mark.parametrize("verb", [Verb.REBUILD, Verb.MIGRATE])
+def test_hosts_that_are_too_old_are_not_asked_whether_they_can_have_a_guest(rig: Rig, verb: Verb) -> None:
+    rig.computes.old = True
+    assert rig.walk(begin(rig, verb)) == FORWARD[verb][1:]
+
+
 BACK = {
     (Verb.BOOT, "spawn"): ["destroy on host1", "failed"],
     (Verb.DELETE, "destroy"): ["failed"],
+    (Verb.REBUILD, "check_host"): ["failed"],
     (Verb.REBUILD, "rebuild"): ["failed"],
     (Verb.LIVE_MIGRATE, "check_source"): ["failed"],
     (Verb.LIVE_MIGRATE, "check_destination"): ["failed"],
     (Verb.LIVE_MIGRATE, "prepare_destination"): ["rollback_destination on host2", "failed"],
     (Verb.LIVE_MIGRATE, "migrate"): ["rollback_destination on host2", "failed"],
     (Verb.LIVE_MIGRATE, "finish_at_destination"): ["failed"],
+    (Verb.MIGRATE, "check_destination"): ["failed"],
     (Verb.MIGRATE, "move_disks"): ["restart_at_source on host1", "failed"],
     (Verb.MIGRATE, "finish_at_destination"): ["failed"],
     (Verb.EVACUATE, "rebuild_at_destination"): ["destroy on host2", "failed"],
@@ -116,7 +129,7 @@ def test_undo_goes_back_from_the_step_that_failed(rig: Rig, verb: Verb, step: st
     rig.fail(action)
     assert rig.walk(action) == BACK[verb, step]
     moved = (verb, step) in PAST_PIVOT
-    error = verb in (Verb.BOOT, Verb.DELETE, Verb.REBUILD) or moved
+    error = verb in (Verb.BOOT, Verb.DELETE) or step == "rebuild" or moved
     assert rig.instance.vm_state is (VmState.ERROR if error else VmState.ACTIVE)
     place = None if verb is Verb.BOOT else "host2" if moved else "host1"
     assert rig.instance.host == place
@@ -130,6 +143,7 @@ CANCELLED = {
     (Verb.LIVE_MIGRATE, "check_source"): ["cancelled"],
     (Verb.LIVE_MIGRATE, "prepare_destination"): ["rollback_destination on host2", "cancelled"],
     (Verb.LIVE_MIGRATE, "migrate"): ["finish_at_destination on host2", "succeeded"],
+    (Verb.MIGRATE, "check_destination"): ["cancelled"],
     (Verb.MIGRATE, "move_disks"): ["return_disks on host2", "restart_at_source on host1", "cancelled"],
     (Verb.EVACUATE, "rebuild_at_destination"): ["destroy on host2", "cancelled"],
 }
@@ -205,6 +219,17 @@ def test_all_is_undone_if_the_destination_says_that_the_guest_has_not_arrived(ri
     assert (rig.instance.host, rig.rooms()) == ("host1", ["host1"])
     with rig.database.read() as session:
         assert session.get_one(models.Action, action.id).error == "nobody answered; it is not here"
+
+
+def test_next_host_is_tried_if_one_has_no_room_for_a_guest_that_is_to_move(rig: Rig) -> None:
+    action = rig.begin(Verb.MIGRATE)
+    refusing = rig.at(action).rpartition(" ")[2]
+    rig.fail(action, NO_ROOM)
+    asked = rig.at(action)
+    assert asked.startswith("check_destination on ")
+    assert asked.rpartition(" ")[2] not in (refusing, "host1")
+    assert rig.walk(action)[-1] == "succeeded"
+    assert rig.rooms() == [rig.instance.host]
 
 
 @pytest.mark.parametrize(("verb", "undo"), [(Verb.BOOT, "destroy"), (Verb.EVACUATE, "destroy")])
