@@ -186,8 +186,9 @@ class Guests:
 
         def work(connection: libvirt.virConnect) -> None:
             domain = find_domain(connection, uuid)
-            if domain is not None and domain.isActive():
-                with taking_for_done(libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
+            # One that has been handed over is forgotten by whoever looks at it first.
+            with taking_for_done(libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
+                if domain is not None and domain.isActive():
                     domain.destroy()
 
         self._connection.run("power_off", work)
@@ -220,8 +221,10 @@ class Guests:
 
     def _runs(self, uuid: str) -> bool:
         def look(connection: libvirt.virConnect) -> bool:
-            domain = find_domain(connection, uuid)
-            return domain is not None and POWER_STATES.get(domain.state()[0]) is PowerState.RUNNING
+            domain, state = find_domain(connection, uuid), None
+            with taking_for_done(libvirt.VIR_ERR_NO_DOMAIN):
+                state = domain.state()[0] if domain is not None else None
+            return POWER_STATES.get(state) is PowerState.RUNNING
 
         return self._connection.run("power_off", look)
 
