@@ -210,7 +210,7 @@ class ComputeManager:
         """Write to a guest's console; an empty text only gets it ready. :raises DriverError:"""
         self._driver.console_input(instance_uuid, text)
 
-    def _do(self, order: Order, operation: Callable[[], None], lane: Lane = Lane.POWER) -> None:
+    def _do(self, order: Order, operation: Callable[[], None], lane: Lane = Lane.WORK) -> None:
         """Put an operation on its guest's queue; its outcome tells the power state of the guest, if it is here then."""
 
         def work(_job: object) -> dict[str, Any]:

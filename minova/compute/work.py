@@ -30,7 +30,7 @@ _CLOCKS_DIFFER = timedelta(seconds=5)
 class Lane(Enum):
     """Which threads do an order: those that may be held up for long have their own, and hold up only their like."""
 
-    POWER = "power"
+    WORK = "work"
     """What a hypervisor does at once, or in as long as a guest takes to shut down."""
     MAKING = "making"
     """What may have to wait for an image."""
@@ -129,10 +129,10 @@ class WorkQueue:
         self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
         self._void_before: datetime | None = None
         self._stopped = False
-        sizes = {Lane.POWER: threads, Lane.MAKING: threads, Lane.MIGRATION: _MIGRATION_THREADS}
+        sizes = {Lane.WORK: threads, Lane.MAKING: threads, Lane.MIGRATION: _MIGRATION_THREADS}
         self._pools = {lane: ThreadPoolExecutor(size, thread_name_prefix=lane.value) for lane, size in sizes.items()}
 
-    def submit(self, order: Order, work: Callable[[Job], dict[str, Any]], lane: Lane = Lane.POWER) -> None:
+    def submit(self, order: Order, work: Callable[[Job], dict[str, Any]], lane: Lane = Lane.WORK) -> None:
         """Take an order, and return at once. What is stale, doubled or too late is dropped.
 
         :param work: does it, and returns JSON types for the outcome; that of a migration waits, and then has to ask

@@ -20,7 +20,7 @@ SHOW_SQL = 50
 OF_THEIR_OWN_ACCORD = {"ping", "report_host", "renew_orders", "get_lowest_version"}
 """What computes ask conductors without having been asked."""
 
-OF_THE_ACTION = ("step", "call", "work", "migration")
+OF_THE_ACTION = ("step", "call", "work", "making", "migration")
 """Names of the threads that work on nothing but actions."""
 
 
@@ -78,7 +78,7 @@ def test_every_line_of_a_live_migration_has_the_id_of_the_command(log: Log, make
     about = [line for line in about if not line["name"].startswith("sqlalchemy") or line in threads]
     served = {method_of(line): request_id(line) for line in log.lines[booted:] if method_of(line)}
 
-    assert {line["thread_name"].split("_")[0] for line in threads} >= {"call", "work", "migration"}
+    assert {line["thread_name"].split("_")[0] for line in threads} >= {"call", "work", "making", "migration"}
     assert {line["name"].partition(".")[0] for line in threads} >= {"minova", "sqlalchemy"}
     assert [line for line in [*about, *threads] if request_id(line) != ctxt.request_id] == []
     orders = set(served) - OF_THEIR_OWN_ACCORD - polled
