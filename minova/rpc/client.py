@@ -2,13 +2,17 @@
 
 import functools
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, ClassVar, NoReturn
 
 import oslo_messaging
+from kombu.exceptions import OperationalError
 from oslo_config import cfg
 
 from minova import failpoints
+from minova.broker import why_unreachable
 from minova.context import RequestContext
 from minova.exception import EXCHANGED_MODULES, MinovaError, PeerSilent, PeerTooOld, ServiceFault
 from minova.objects import Pin
@@ -69,17 +73,22 @@ class RPCAPI:
         """Send ``method`` and go on. ``version``: what the arguments need; default: the version that added it.
 
         :raises PeerTooOld: the pin is below the version.
+        :raises MessageDeliveryFailure: the broker is away, and this client does not wait for it.
         """
         client = self._client.prepare(server=host, version=self._version(method, version))
         send = functools.partial(client.cast, ctxt, method, **args)
-        failpoints.message("cast", f"{self.TOPIC}.{method}", send, send, lambda: None)
+        with _delivery():
+            failpoints.message("cast", f"{self.TOPIC}.{method}", send, send, lambda: None)
 
     def _fanout(self, ctxt: RequestContext, method: str, /, **args: Any) -> None:
         """Send ``method`` to every server of the topic at once, and go on.
 
         :raises PeerTooOld: the pin is below the version that added it.
+        :raises MessageDeliveryFailure: the broker is away, and this client does not wait for it.
         """
-        self._client.prepare(fanout=True, version=self._version(method, "")).cast(ctxt, method, **args)
+        client = self._client.prepare(fanout=True, version=self._version(method, ""))
+        with _delivery():
+            client.cast(ctxt, method, **args)
 
     def _call(
         self,
@@ -108,13 +117,14 @@ class RPCAPI:
         peer = f"{self.TOPIC} on {host}" if host else f"any {self.TOPIC}"
         try:
             ask = functools.partial(client.call, ctxt, method, **args)
-            return failpoints.message(
-                "call",
-                f"{self.TOPIC}.{method}",
-                ask,
-                functools.partial(client.cast, ctxt, method, **args),
-                functools.partial(_hear_nothing, monitor or seconds),
-            )
+            with _delivery():
+                return failpoints.message(
+                    "call",
+                    f"{self.TOPIC}.{method}",
+                    ask,
+                    functools.partial(client.cast, ctxt, method, **args),
+                    functools.partial(_hear_nothing, monitor or seconds),
+                )
         except oslo_messaging.MessagingTimeout:
             early = time.monotonic() - started < seconds
             raise PeerSilent(peer=peer, seconds=(monitor or seconds) if early else seconds) from None
@@ -143,6 +153,18 @@ class RPCAPI:
         if not serves(pin.version, needed):
             raise PeerTooOld(method=f"{self.TOPIC}.{method}", needed=needed, pinned=pin.version, holder=pin.reason)
         return needed
+
+
+@contextmanager
+def _delivery() -> Iterator[None]:
+    """Send messages: oslo.messaging lets an error of kombu's out if it may not wait for a new connection.
+
+    :raises MessageDeliveryFailure: the broker is away; what the driver itself raises if a connection is lost.
+    """
+    try:
+        yield
+    except OperationalError as error:
+        raise oslo_messaging.MessageDeliveryFailure(why_unreachable(error)) from error
 
 
 def _hear_nothing(seconds: float) -> NoReturn:

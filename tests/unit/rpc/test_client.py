@@ -4,6 +4,7 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+from kombu.exceptions import OperationalError
 from oslo_config import cfg
 from oslo_messaging import MessageDeliveryFailure
 
@@ -148,15 +149,26 @@ def test_silence_is_a_typed_error(api: EchoAPI, ctxt: RequestContext, host: str 
     assert (caught.value.peer, caught.value.seconds) == (peer, 10.0)
 
 
-def test_broker_that_goes_away_is_silence(
-    api: EchoAPI, loopback: Loopback, ctxt: RequestContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(params=[MessageDeliveryFailure, OperationalError])
+def broken(request: pytest.FixtureRequest, loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that has gone away: the second is what the driver lets out if the connection would have been a new one."""
+
     def send(*_args: Any, **_options: Any) -> None:
-        raise MessageDeliveryFailure("amqp://user:secret@broker after inf tries")
+        raise request.param("amqp://user:secret@broker after inf tries")
 
     monkeypatch.setattr(loopback, "send", send)
+
+
+@pytest.mark.usefixtures("broken")
+def test_broker_that_goes_away_is_silence(api: EchoAPI, ctxt: RequestContext) -> None:
     with pytest.raises(PeerSilent, match=r"compute on host1 did not answer within [\d.]+ s"):
         api.echo(ctxt, "host1")
+
+
+@pytest.mark.usefixtures("broken")
+def test_nothing_is_sent_without_a_broker(api: EchoAPI, ctxt: RequestContext) -> None:
+    with pytest.raises(MessageDeliveryFailure):
+        api.tell(ctxt, "host1")
 
 
 def test_can_send_version(api: EchoAPI, held_api: EchoAPI) -> None:
