@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.fixtures.lab import wait_until
+from tests.fixtures.services.program import wait_for
 from tests.fixtures.virt.hosts import require_libvirt
 from tools.cluster import processes
 from tools.cluster.guests import LibvirtGuests, has_kvm
@@ -24,8 +25,8 @@ from tools.cluster.services import PostgreSQL, RabbitMQ
 
 ROOT = Path(__file__).parents[2]
 
-PATIENCE = 90.0
-"""Seconds after which a broker, a database and three daemons will not come up, or go down, any more."""
+PATIENCE = 150.0
+"""Seconds after which a broker, a database and three daemons will not come up, go down or have a guest any more."""
 
 LOST = 10
 """So much that a guest has counted may not be on its disk yet when its power is taken."""
@@ -80,12 +81,17 @@ class Run:
     def counted(self) -> int:
         """Return how far the real guest has counted on its disk, once it counts on."""
         seen = self._last_count()
-        wait_until(lambda: self._last_count() > seen, "a guest that counts", PATIENCE)
+        wait_for(
+            lambda: self._last_count() > seen, lambda: f"a guest that counts: {self._console()[-2000:]!r}", PATIENCE
+        )
         return self._last_count()
 
     def _last_count(self) -> int:
-        counts = re.findall(r"disk=(\d+)\r?\n", self.manage("instance", "console-log", "web"))
+        counts = re.findall(r"disk=(\d+)\r?\n", self._console())
         return int(counts[-1]) if counts else 0
+
+    def _console(self) -> str:
+        return self.manage("instance", "console-log", "web")
 
     def daemons(self, program: str) -> dict[int, psutil.Process]:
         """Return the masters of daemons, by their processes' numbers: what is started, and started again."""

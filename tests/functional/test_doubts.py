@@ -284,6 +284,7 @@ def test_host_that_may_have_the_guest_stays_fenced_while_that_is_made_anew(
     fence(lab, "host1")
     spawn = gate("spawn")
     action = evacuate(lab)
+    spawn.wait()
     with refused(lab, HostEvacuating, f"a guest of host host2 is being made anew elsewhere (action {action.id})"):
         fence(lab, "host2", False)
     spawn.open()
@@ -326,6 +327,7 @@ def test_host_that_may_have_the_guest_stays_fenced_while_that_is_rebuilt(
         assert lab.instance().power_state is PowerState.NOSTATE
     spawn = gate("spawn")
     action = rebuild(lab)
+    spawn.wait()
     with refused(lab, HostEvacuating, f"a guest of host host2 is being made anew elsewhere (action {action.id})"):
         fence(lab, "host2", False)
     spawn.open()

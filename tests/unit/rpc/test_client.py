@@ -151,7 +151,7 @@ def test_silence_is_a_typed_error(api: EchoAPI, ctxt: RequestContext, host: str 
 
 @pytest.fixture(params=[MessageDeliveryFailure, OperationalError])
 def broken(request: pytest.FixtureRequest, loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that has gone away: the second is what the driver lets out if the connection would have been a new one."""
+    """A broker that has gone away: the second is what the driver lets out if it needed a new connection."""
 
     def send(*_args: Any, **_options: Any) -> None:
         raise request.param("amqp://user:secret@broker after inf tries")
