@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, NoReturn
 
 import oslo_messaging
-from kombu.exceptions import OperationalError
+from kombu import exceptions as kombu
 from oslo_config import cfg
 
 from minova import failpoints
@@ -157,13 +157,13 @@ class RPCAPI:
 
 @contextmanager
 def _delivery() -> Iterator[None]:
-    """Send messages: oslo.messaging lets an error of kombu's out if it may not wait for a new connection.
+    """Send messages: what goes wrong while a connection is new is an error of kombu's, of AMQP's, or of the system's.
 
     :raises MessageDeliveryFailure: the broker is away; what the driver itself raises if a connection is lost.
     """
     try:
         yield
-    except OperationalError as error:
+    except (kombu.OperationalError, kombu.ConnectionError, kombu.ChannelError, OSError) as error:
         raise oslo_messaging.MessageDeliveryFailure(why_unreachable(error)) from error
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+from amqp.exceptions import ConnectionForced, InternalError
 from kombu.exceptions import OperationalError
 from oslo_config import cfg
 from oslo_messaging import MessageDeliveryFailure
@@ -149,9 +150,11 @@ def test_silence_is_a_typed_error(api: EchoAPI, ctxt: RequestContext, host: str 
     assert (caught.value.peer, caught.value.seconds) == (peer, 10.0)
 
 
-@pytest.fixture(params=[MessageDeliveryFailure, OperationalError])
+@pytest.fixture(
+    params=[MessageDeliveryFailure, OperationalError, ConnectionForced, InternalError, ConnectionResetError]
+)
 def broken(request: pytest.FixtureRequest, loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that has gone away: the second is what the driver lets out if it needed a new connection."""
+    """A broker that has gone away: all but the first are what the driver lets out if it needed a new connection."""
 
     def send(*_args: Any, **_options: Any) -> None:
         raise request.param("amqp://user:secret@broker after inf tries")
