@@ -27,6 +27,9 @@ _UNDO_SECONDS = 60.0
 
 _LOOK_SECONDS = 0.5
 
+_QUEUED_SECONDS = 10.0
+"""How often a conductor hears of a migration that waits, and can say once more that it is not wanted any more."""
+
 
 class LiveMigrations:
     """Runs what waits of live migrations: the source's part, and the way back at the destination."""
@@ -109,12 +112,13 @@ class LiveMigrations:
     def _take_slot(self, job: Job) -> None:
         """Wait until there are few enough migrations; one that the hypervisor is at already is among them."""
         begun = self._has_begun(job.order.instance_uuid)
-        if not self._enter(job, begun, patience=0):
+        patience = 0.0
+        while not self._enter(job, begun, patience):
             self.tell(job, MigrationEvent.QUEUE, None)
-            self._enter(job, begun, patience=None)
+            patience = _QUEUED_SECONDS
 
-    def _enter(self, job: Job, begun: bool, patience: float | None) -> bool:
-        """Take a slot; return whether one was free within the seconds of ``patience`` (None: however long it takes)."""
+    def _enter(self, job: Job, begun: bool, patience: float) -> bool:
+        """Take a slot; return whether one was free within the seconds of ``patience``."""
         uuid, limit = job.order.instance_uuid, self._conf.compute.max_concurrent_live_migrations
 
         def may_enter() -> bool:

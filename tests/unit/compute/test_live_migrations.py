@@ -301,6 +301,19 @@ def test_queued_migration_is_aborted_without_having_begun(
     assert hypervisor.aborted == set()
 
 
+def test_migration_that_waits_for_long_is_told_of_again(
+    start: Start, hypervisor: Hypervisor, conductor: Conductor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with progress, who was to hear that it is cancelled may not have heard it."""
+    monkeypatch.setattr(live_migrations, "_QUEUED_SECONDS", 0.001)
+    start("guest1")
+    hypervisor.wait_for("guest1")
+    start("guest2")
+    for _ in range(3):
+        conductor.wait_for("guest2", MigrationEvent.QUEUE)
+        conductor.told.clear()
+
+
 def test_running_migration_is_aborted(migrations: LiveMigrations, start: Start, hypervisor: Hypervisor) -> None:
     job, end = start()
     hypervisor.wait_for("guest1")
