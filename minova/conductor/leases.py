@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from oslo_config import cfg
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, or_, true, update
 from sqlalchemy.orm import Session
 
 from minova.conductor import foreign, trace
@@ -40,7 +40,9 @@ class Leases:
     def renew(self) -> None:
         """Renew the leases of the actions that this conductor's threads are working on.
 
-        Not without the broker: whoever has it shall take them over. Who is later with a step is not listened to.
+        Not without the broker: whoever has it shall take them over. Who is later with a step is not listened to. And
+        not of what is asked of a compute that does not come to an answer, as long as its process may say that it is at
+        it: that is given up as an order is.
         """
         if self._listening.is_deaf():
             return
@@ -116,6 +118,9 @@ class Leases:
         if action.lease_expires_at >= now:
             # It was renewed just now.
             return None
+        if self._listening.is_cut_off():
+            # Only since the sweep began: the database was away meanwhile, and nobody could renew anything.
+            return None
         if action.waits_for is not None:
             state = self._host_state(session, action.waits_for, now)
             if state is HostState.DOWN or self._is_overdue(action, now):
@@ -166,7 +171,11 @@ class Leases:
         return convert.service_state(service, now, self._conf.service_down_time)
 
     def _is_overdue(self, action: models.Action, now: datetime) -> bool:
-        return self._heard_at(action) < now - timedelta(seconds=self._conf.conductor.unresponsive_timeout)
+        return self._heard_at(action) < self._oldest(now)
+
+    def _oldest(self, now: datetime) -> datetime:
+        """Return when a compute has to have been heard last, for patience with it not to have run out."""
+        return now - timedelta(seconds=self._conf.conductor.unresponsive_timeout)
 
     def _heard_at(self, action: models.Action) -> datetime:
         """Return from when on a compute has been silent: not while this conductor could not hear it."""
@@ -174,8 +183,16 @@ class Leases:
 
     def _renew(self, session: Session, active: Sequence[str]) -> None:
         mine = models.Action.owner == self._engine.owner
-        query = update(models.Action).where(models.Action.id.in_(active), mine, waits_for_none_that_is_fenced())
-        session.execute(query.values(lease_expires_at=self._expiry()).execution_options(synchronize_session=False))
+        its = (models.Action.id.in_(active), mine, waits_for_none_that_is_fenced(), self._is_waited_for())
+        query = update(models.Action).where(*its).values(lease_expires_at=self._expiry())
+        session.execute(query.execution_options(synchronize_session=False))
+
+    def _is_waited_for(self) -> ColumnElement[bool]:
+        """Return the condition that there is patience left with whatever an action waits for."""
+        oldest = self._oldest(utcnow())
+        if self._listening.since >= oldest:
+            return true()
+        return or_(models.Action.waits_for.is_(None), models.Action.heard_at >= oldest)
 
     def _renew_orders(self, session: Session, orders: Sequence[tuple[str, int]]) -> None:
         for action_id, sequence in orders:

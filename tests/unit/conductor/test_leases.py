@@ -166,6 +166,16 @@ def test_what_a_conductor_could_not_hear_is_nobodys_fault(
     assert (rig.faults(), engine.carried) == ([], [action.id])
 
 
+def test_database_that_is_away_in_the_middle_of_a_sweep_is_nobodys_fault(
+    rig: Rig, leases: Leases, listening: Listening, clock: Clock, engine: FakeEngine, action: models.Action
+) -> None:
+    listening.since = ago(1000)
+    change(rig, action, heard_at=ago(400))
+    clock.go_on(400)
+    leases._take_over(action.id, action.sequence)
+    assert (rig.faults(), engine.carried, row(rig, action).sequence) == ([], [], action.sequence)
+
+
 def test_conductor_without_the_broker_keeps_nothing_from_the_others(
     rig: Rig, leases: Leases, clock: Clock, engine: FakeEngine, action: models.Action
 ) -> None:
@@ -239,6 +249,22 @@ def test_leases_of_what_threads_work_on_are_renewed(
     change(rig, action, owner="here/1")
     leases.renew()
     assert row(rig, action).lease_expires_at > utcnow()
+
+
+def test_lease_of_what_a_compute_was_asked_too_long_ago_is_not_renewed(
+    rig: Rig, leases: Leases, engine: FakeEngine, action: models.Action
+) -> None:
+    """Its process may say for as long as it likes that it is at it."""
+    engine.active = [action.id]
+    change(rig, action, owner="here/1", heard_at=ago(301))
+    leases.renew()
+    assert row(rig, action).lease_expires_at > utcnow(), "nobody was there to hear it"
+    change(rig, action, lease_expires_at=ago(1))
+    leases._listening.since = ago(301)
+    leases.renew()
+    assert row(rig, action).lease_expires_at < utcnow()
+    leases.sweep()
+    assert rig.at(action) == "failed"
 
 
 def test_what_is_handed_over_is_not_taken_back(
