@@ -107,13 +107,13 @@ class LiveMigrationTask(Task):
     def unclear_hosts(self) -> list[str]:
         """Both, if the source could not tell: the guest may still arrive. And if both say that they have it.
 
-        The source, if only the destination may have something that is left of it: that does not count as soon as the
-        guest is seen where it was.
+        One of them, if only the other may have something that is left of it: that does not count as soon as the guest
+        is seen where it was, or where it has got to.
         """
         if self.in_doubt or self.turned_up:
             return [host for host in (source(self), destination(self)) if host]
-        left = self.action.data.get("left") and not self.action.data.get("past_pivot")
-        return [host for host in (source(self),) if host and left]
+        home = destination(self) if self.action.data.get("past_pivot") else source(self)
+        return [host for host in (home,) if host and self.action.data.get("left")]
 
     @property
     def turned_up(self) -> bool:

@@ -87,10 +87,15 @@ class MigrateInstance(Task):
 
     @property
     def unclear_hosts(self) -> list[str]:
-        """Both, if nobody could tell who has the disks, or they were to be handed back; unless the source has them."""
-        returned = self.was_done(MigrateInstance.move_disks) and not self.action.data.get("past_pivot")
-        unclear = (self.in_doubt or returned) and not self.was_done(MigrateInstance.restart_at_source)
-        return [host for host in (source(self), destination(self)) if host and unclear]
+        """Both, if nobody could tell who has the disks, or they were to be handed back; unless the source has them.
+
+        The destination, if the guest has got there, and only that could not be finished.
+        """
+        past_pivot = self.action.data.get("past_pivot")
+        returned = self.was_done(MigrateInstance.move_disks) and not past_pivot
+        if (self.in_doubt or returned) and not self.was_done(MigrateInstance.restart_at_source):
+            return [host for host in (source(self), destination(self)) if host]
+        return [host for host in (destination(self),) if host and past_pivot and self.action.data.get("left")]
 
     @property
     def ran_before(self) -> bool:
