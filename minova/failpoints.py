@@ -33,7 +33,7 @@ PASSED = "passed"
 PLAN = "plan"
 """The file that holds a :class:`Plan`, if there is one."""
 
-_BEFORE, _AFTER, _LATE = "before", "after", "late"
+_BEFORE, _AFTER, _LATE, _OVERTAKEN = "before", "after", "late", "overtaken"
 
 
 class Fate(StrEnum):
@@ -48,7 +48,10 @@ class Fate(StrEnum):
     Once that is done, the point is passed a third time: ``late``.
     """
     REORDER = "reorder"
-    """It is sent once the process has sent another for the same request."""
+    """It is sent once the process has sent another for the same request, or not much later if there is none.
+
+    If there was one, the point is passed a third time: ``overtaken``.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +129,8 @@ class _Points:
             copy()
         elif plan is not None and fate is Fate.DELAY:
             _later(plan.seconds, functools.partial(self._send_late, _request(), kind, name, copy))
-        elif plan is not None and fate is Fate.REORDER:
-            self._wait_for_another(plan.seconds)
+        elif plan is not None and fate is Fate.REORDER and self._wait_for_another(plan.seconds):
+            self.reach(kind, name, _OVERTAKEN)
         result = lost() if fate in (Fate.LOSE, Fate.DELAY) else deliver()
         with self._sent:
             self._numbers_sent[_request()] += 1
@@ -151,11 +154,11 @@ class _Points:
         copy()
         self.reach(kind, name, _LATE)
 
-    def _wait_for_another(self, seconds: float) -> None:
+    def _wait_for_another(self, seconds: float) -> bool:
         request = _request()
         with self._sent:
             number = self._numbers_sent[request]
-            self._sent.wait_for(lambda: self._numbers_sent[request] > number, seconds)
+            return self._sent.wait_for(lambda: self._numbers_sent[request] > number, seconds)
 
 
 _points: _Points | None = None

@@ -72,7 +72,7 @@ def discover(stand: Stand, name: str) -> list[Cell]:
     stand.site.end_of(stand.begin(operation.submit).result())
     stand.wait_until_idle()
     passes = [each for each in stand.passes() if _belongs(each, None if operation.everything else stand.request)]
-    stand.tidy(operation.off)
+    stand.tidy(operation.off, may_be_lost=operation.may_be_lost)
     return list(_cells(name, passes, each_pass=not operation.everything))
 
 

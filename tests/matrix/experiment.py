@@ -22,7 +22,8 @@ _GRACE = 3.0
 class Verdict:
     """What came of a cell.
 
-    :ivar outcome: how the action ended; ``not reached`` if the point was not passed; ``broken`` if something is wrong.
+    :ivar outcome: how the action ended, and whether the message that was to be overtaken was only held up; ``not
+        reached`` if the point was not passed; ``broken`` if something is wrong.
     :ivar recovery: seconds from what happened to the end of the action; None: it had ended before.
     :ivar detail: what is wrong.
     """
@@ -65,12 +66,14 @@ class _Experiment:
         action = stand.site.end_of(operator.result())
         if happened is not None and happened.fate == Fate.DELAY:
             stand.wait_until_late()
+        in_vain = self._cell.fate is Fate.REORDER and not stand.was_overtaken()
         stand.arm(None)
         self._check_end(action, victim)
-        stand.tidy(self._operation.off)
+        stand.tidy(self._operation.off, may_be_lost=self._operation.may_be_lost)
         if happened is None:
             return Verdict(outcome=NOT_REACHED)
-        return Verdict(outcome=action.status, recovery=_seconds_between(happened, action))
+        outcome = f"{action.status} (held up)" if in_vain else action.status
+        return Verdict(outcome=outcome, recovery=_seconds_between(happened, action))
 
     def _wait_for_fate(self, operator: Background) -> Pass | None:
         """Return the pass at which it happened; None: the operation came to its end without it."""

@@ -30,6 +30,7 @@ class Operation:
     :ivar submit: does it, and returns the action's id.
     :ivar ends: how it may end, whoever is killed and comes back.
     :ivar off: hosts that are off meanwhile.
+    :ivar may_be_lost: if a compute does not come back in time, the instance may be in error, even without a guest.
     :ivar everything: what the services do of their own accord meanwhile belongs to it too.
     """
 
@@ -38,6 +39,7 @@ class Operation:
     submit: Submit
     ends: Ends
     off: frozenset[str] = frozenset()
+    may_be_lost: bool = False
     everything: bool = False
 
 
@@ -151,15 +153,15 @@ _NEVER_WAS = {**AT_SOURCE, ActionStatus.CANCELLED: (VmState.ERROR, None)}
 _OFF = frozenset({SOURCE})
 
 _ALL = (
-    Operation(name="boot", prepare=_nothing, submit=_boot, ends=AT_SOURCE),
-    Operation(name="delete", prepare=Stand.boot, submit=_plain("delete_instance"), ends=_GONE),
+    Operation(name="boot", prepare=_nothing, submit=_boot, ends=AT_SOURCE, may_be_lost=True),
+    Operation(name="delete", prepare=Stand.boot, submit=_plain("delete_instance"), ends=_GONE, may_be_lost=True),
     Operation(name="start", prepare=_stopped, submit=_plain("start_instance"), ends=AT_SOURCE),
     Operation(name="stop", prepare=Stand.boot, submit=_plain("stop_instance"), ends=_STOPPED),
     Operation(name="reboot", prepare=Stand.boot, submit=_plain("reboot_instance", hard=False), ends=AT_SOURCE),
     Operation(name="hard-reboot", prepare=_stopped, submit=_plain("reboot_instance", hard=True), ends=AT_SOURCE),
     Operation(name="pause", prepare=Stand.boot, submit=_plain("pause_instance"), ends=_PAUSED),
     Operation(name="unpause", prepare=_paused, submit=_plain("unpause_instance"), ends=AT_SOURCE),
-    Operation(name="rebuild", prepare=Stand.boot, submit=_plain("rebuild_instance"), ends=AT_SOURCE),
+    Operation(name="rebuild", prepare=Stand.boot, submit=_plain("rebuild_instance"), ends=AT_SOURCE, may_be_lost=True),
     Operation(
         name="live-migrate",
         prepare=Stand.boot,
@@ -176,7 +178,9 @@ _ALL = (
     Operation(
         name="evacuate", prepare=_lost, submit=_plain("evacuate_instance", **_MOVE), ends=AT_DESTINATION, off=_OFF
     ),
-    Operation(name="cancel-boot", prepare=_nothing, submit=_cancelled_at(SOURCE, _boot), ends=_NEVER_WAS),
+    Operation(
+        name="cancel-boot", prepare=_nothing, submit=_cancelled_at(SOURCE, _boot), ends=_NEVER_WAS, may_be_lost=True
+    ),
     Operation(
         name="cancel-migrate",
         prepare=Stand.boot,

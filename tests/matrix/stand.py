@@ -1,6 +1,5 @@
 """A site for one cell after the other: two hosts, one or two conductors, and a hand on their failpoints."""
 
-import json
 import os
 import signal
 import threading
@@ -225,9 +224,12 @@ class Stand:
 
     def guests(self, off: frozenset[str]) -> dict[str, VmState]:
         """Return the guests that there are, as host to state, but for hosts that are off."""
-        files = (self._folder / "state" / "fake").glob("*/*.json")
-        powers = {file.parent.name: json.loads(file.read_text())["power_state"] for file in files}
-        return {host: VM_STATE_OF_POWER[PowerState(power)] for host, power in powers.items() if host not in off}
+        found = invariants.fake_guests(self._folder / "state" / "fake", set(off)).values()
+        return {host: VM_STATE_OF_POWER[PowerState(power)] for places in found for host, power in places}
+
+    def was_overtaken(self) -> bool:
+        """Return whether a message that was held back was overtaken by another."""
+        return any(each.point.endswith(" overtaken") for each in self.passes())
 
     def wait_until_late(self) -> None:
         """Wait until a message that was delayed has been sent, and dealt with."""
@@ -280,8 +282,12 @@ class Stand:
                 threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
                 assert threads <= _MOST_THREADS, f"{daemon.host} has {threads} threads"
 
-    def tidy(self, off: frozenset[str]) -> None:
-        """Bring all back, check what has to be so then, and remove the instance; ``off`` are hosts that are fenced."""
+    def tidy(self, off: frozenset[str], *, may_be_lost: bool) -> None:
+        """Bring all back, check what has to be so then, and remove the instance.
+
+        :param off: hosts that are fenced.
+        :param may_be_lost: the instance may be in error, and its guest be gone.
+        """
         self.arm(None)
         self.revive()
         self.wait_until_sound(returning=bool(off))
@@ -291,10 +297,21 @@ class Stand:
             self.site.daemon(host).kill()
             self.revive()
         self.wait_until_idle()
+        wait_for(
+            lambda: self._is_found(may_be_lost),
+            lambda: f"the instance, {self.instance()}, is what its guest is: {self.guests(frozenset())}",
+            15,
+        )
         self._delete()
         self._tidied += 1
         if self._tidied % _CELLS_PER_LOOK == 0:
             self._wait_for_queues()
+
+    def _is_found(self, may_be_lost: bool) -> bool:
+        """Return whether the instance says what guest there is, and whether there is one unless it may be lost."""
+        state, host = self.instance()
+        there = {host: state} if host is not None else {}
+        return self.guests(frozenset()) == there or (may_be_lost and state is VmState.ERROR)
 
     def _wait_for_queues(self) -> None:
         """Wait until each queue is seen to be in use; fail if one is left over."""

@@ -149,6 +149,7 @@ def test_a_message_is_overtaken_by_the_next(points: Path) -> None:
         _send(sent, "second")
     first.join()
     assert sent == ["second", "first"]
+    assert any(each.point == "cast compute.spawn overtaken" for each in failpoints.passes(points))
 
 
 def test_methods_of_a_tapped_object_are_points(points: Path) -> None:
