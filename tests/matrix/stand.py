@@ -169,8 +169,11 @@ class Stand:
     def standstill(self, host: str) -> Iterator[None]:
         """Let the compute of a host do nothing for a while."""
         pids = [self.site.daemon(host).pid, *self.site.daemon(host).workers()]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        # With the lock in its hands it would stop all others too.
+        with failpoints.locked(self.points):
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            wait_for(lambda: all(_has_stopped(pid) for pid in pids), f"the compute of {host} stands still")
         try:
             yield
         finally:
@@ -355,6 +358,15 @@ class Stand:
             if not daemon.runs:
                 daemon.start()
         self.site.wait_until_up()
+
+
+def _has_stopped(pid: int) -> bool:
+    """Return whether no thread of a process runs."""
+    # One may end just now.
+    with suppress(FileNotFoundError):
+        threads = Path(f"/proc/{pid}/task").glob("*/stat")
+        return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+    return False
 
 
 class Background:
