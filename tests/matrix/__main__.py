@@ -22,12 +22,13 @@ _MOST_UNREACHED = 0.02
 
 
 _OPERATION_HELP = f"only this one; may be repeated: {', '.join(OPERATIONS)}"
+_MATCH_HELP = "only cells whose line contains this; may be repeated: all of them"
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
     parser.add_argument("--operation", action="append", choices=OPERATIONS, metavar="NAME", help=_OPERATION_HELP)
-    parser.add_argument("--match", default="", metavar="TEXT", help="only cells whose line contains this")
+    parser.add_argument("--match", action="append", default=[], metavar="TEXT", help=_MATCH_HELP)
     parser.add_argument("--sample", type=count, default=0, metavar="N", help="only so many cells, chosen at random")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), metavar="N", help="of that choice")
     parser.add_argument("--jobs", type=count, default=4, metavar="N", help="cells beside each other; default: 4")
@@ -40,9 +41,10 @@ def main(argv: Sequence[str]) -> int:
     arguments = _arguments(argv)
     started = time.monotonic()
     with Runner.open(arguments.jobs) as runner:
-        cells = [each for each in runner.discover(arguments.operation or OPERATIONS) if arguments.match in str(each)]
+        found = runner.discover(arguments.operation or OPERATIONS)
+        cells = [each for each in found if all(text in str(each) for text in arguments.match)]
         if not cells:
-            _say(f"no cell has {arguments.match!r} in its line: see --list")
+            _say(f"no cell has {' and '.join(map(repr, arguments.match))} in its line: see --list")
             return 1
         _say(f"{len(cells)} cells found in {time.monotonic() - started:.0f} s")
         if arguments.sample:
