@@ -128,13 +128,15 @@ def test_guest_that_cannot_be_started_at_the_destination_is_there_all_the_same(l
     lab.succeed(lab.api.start_instance(lab.ctxt, "vm"))
 
 
-def test_failure_that_cannot_be_undone_leaves_the_instance_in_error(lab: Lab) -> None:
+def test_failure_that_cannot_be_undone_leaves_the_instance_as_its_host_shows_it(lab: Lab) -> None:
     lab.boot(host="host1")
     lab.set("fake", failures=["migrate_disk_and_power_off", "finish_migration"])
     failed = lab.fail(migrate(lab))
     assert "restart_at_source on host host1 was not done: " in failed.error
     assert lab.migration(failed).status is MigrationStatus.ERROR
     assert (lab.instance().host, lab.instance().vm_state) == ("host1", VmState.ERROR)
+    hear(lab, failed)
+    assert (lab.instance().host, lab.instance().vm_state) == ("host1", VmState.ACTIVE)
 
 
 @pytest.mark.parametrize("stopped", [False, True])

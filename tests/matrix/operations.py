@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from minova.objects import BootRequest, MigrationOptions
-from minova.states import ActionStatus, VmState
+from minova.states import OPEN_ACTION, ActionStatus, VmState
 from tests.matrix.stand import DESTINATION, FIRST, SOURCE, Stand
 
 Submit = Callable[[Stand], str]
@@ -93,13 +93,20 @@ def _force(stand: Stand) -> str:
     return stand.action
 
 
+def _is_due(stand: Stand, action_id: str, host: str) -> bool:
+    """Return whether an action waits for a host, or for nobody any more."""
+    action = stand.site.action(action_id)
+    return action.waits_for == host or action.status not in OPEN_ACTION
+
+
 def _cancelled_at(host: str, begin: Submit) -> Submit:
     """Cancel an operation while its order waits at a host."""
 
     def submit(stand: Stand) -> str:
         with stand.standstill(host):
             action = begin(stand)
-            stand.site.wait_for(lambda: stand.site.action(action).waits_for == host, f"{host} has an order")
+            # Unless another, whose turn it was before, is dead.
+            stand.site.wait_for(lambda: _is_due(stand, action, host), f"{host} has an order")
             cancel = stand.begin(lambda stand: stand.cancel(stand.api.cancel_action, action))
             # Who gets no answer may ask for longer than the host is waited for.
             stand.site.wait_for(lambda: cancel.done() or stand.has_happened(), "it is cancelled")

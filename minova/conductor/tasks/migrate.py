@@ -89,13 +89,14 @@ class MigrateInstance(Task):
     def unclear_hosts(self) -> list[str]:
         """Both, if nobody could tell who has the disks, or they were to be handed back; unless the source has them.
 
-        The destination, if the guest has got there, and only that could not be finished.
+        The one that has the guest, if only something else could not be done or heard of.
         """
         past_pivot = self.action.data.get("past_pivot")
         returned = self.was_done(MigrateInstance.move_disks) and not past_pivot
         if (self.in_doubt or returned) and not self.was_done(MigrateInstance.restart_at_source):
             return [host for host in (source(self), destination(self)) if host]
-        return [host for host in (destination(self),) if host and past_pivot and self.action.data.get("left")]
+        home = destination(self) if past_pivot else source(self)
+        return [host for host in (home,) if host and self.action.data.get("left")]
 
     @property
     def ran_before(self) -> bool:

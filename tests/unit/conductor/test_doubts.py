@@ -70,7 +70,7 @@ LIVE, COLD, EVACUATE = Verb.LIVE_MIGRATE, Verb.MIGRATE, Verb.EVACUATE
         (LIVE, "migrate", ACCIDENT, MISSING, BOTH),
         (LIVE, "finish_at_destination", SILENCE, SILENCE, ["host2"]),
         (LIVE, "finish_at_destination", REFUSAL, None, ["host2"]),
-        (COLD, "move_disks", REFUSAL, SILENCE, None),
+        (COLD, "move_disks", REFUSAL, SILENCE, SOURCE),
         (COLD, "move_disks", SILENCE, SILENCE, BOTH),
         (COLD, "finish_at_destination", SILENCE, SILENCE, ["host2"]),
         (EVACUATE, "rebuild_at_destination", SILENCE, SILENCE, ["host2"]),
