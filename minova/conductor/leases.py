@@ -41,8 +41,8 @@ class Leases:
         """Renew the leases of the actions that this conductor's threads are working on.
 
         Not without the broker: whoever has it shall take them over. Who is later with a step is not listened to. And
-        not of what is asked of a compute that does not come to an answer, as long as its process may say that it is at
-        it: that is given up as an order is.
+        not of what a compute was asked too long ago, though its process still says that it is at it: that is given up
+        as an order is.
         """
         if self._listening.is_deaf():
             return

@@ -180,6 +180,12 @@ class Task:
         """Whether a step has failed of which nobody could tell if it was done all the same."""
         return "doubt" in self.action.data
 
+    @property
+    def home_if_left(self) -> list[str]:
+        """Of a move, where its guest is, if something is left that could not be done; else nothing."""
+        home = destination(self) if self.action.data.get("past_pivot") else source(self)
+        return [home] if home and self.action.data.get("left") else []
+
     def remember(self, **values: Any) -> None:
         """Keep JSON values for later steps."""
         self.action.data = {**self.action.data, **values}

@@ -112,8 +112,7 @@ class LiveMigrationTask(Task):
         """
         if self.in_doubt or self.turned_up:
             return [host for host in (source(self), destination(self)) if host]
-        home = destination(self) if self.action.data.get("past_pivot") else source(self)
-        return [host for host in (home,) if host and self.action.data.get("left")]
+        return self.home_if_left
 
     @property
     def turned_up(self) -> bool:

@@ -91,12 +91,10 @@ class MigrateInstance(Task):
 
         The one that has the guest, if only something else could not be done or heard of.
         """
-        past_pivot = self.action.data.get("past_pivot")
-        returned = self.was_done(MigrateInstance.move_disks) and not past_pivot
+        returned = self.was_done(MigrateInstance.move_disks) and not self.action.data.get("past_pivot")
         if (self.in_doubt or returned) and not self.was_done(MigrateInstance.restart_at_source):
             return [host for host in (source(self), destination(self)) if host]
-        home = destination(self) if past_pivot else source(self)
-        return [host for host in (home,) if host and self.action.data.get("left")]
+        return self.home_if_left
 
     @property
     def ran_before(self) -> bool:
