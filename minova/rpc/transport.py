@@ -2,8 +2,13 @@
 
 import oslo_messaging
 from oslo_config import cfg
+from oslo_messaging._drivers import amqpdriver
 
 from minova import exception
+
+# In seconds. An answer that finds no queue has oslo.messaging drop whatever else it owes that caller, for a minute and
+# without an option. But after a restart of the broker the queue is only late: it is back once its owner is.
+amqpdriver.ObsoleteReplyQueuesCache.TTL = 1
 
 FAKE = "fake"
 """The transport that lives in one process, as in ``transport_url = fake://``."""
