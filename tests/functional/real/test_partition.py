@@ -160,10 +160,11 @@ def test_compute_whose_guests_were_evacuated_destroys_its_copies_first(
     assert ": spawn of " in done[0]
 
 
-def cut_off_during_migration(site: Site, wire: Proxy, how: str) -> str:
+def cut_off_during_migration(site: Site, wire: Proxy, uuid: str, source: str, how: str) -> str:
     """Cut host1 off while a guest moves from or to it; return the action once the host is unknown."""
-    action: str = site.manage("instance", "live-migrate", "web", "--no-wait")["id"]
-    site.wait_for_step(action, "migrate")
+    action: str = site.manage("instance", "live-migrate", uuid, "--no-wait")["id"]
+    # The step is known to the conductor sooner than to the source, which may be the one that is cut off.
+    site.wait_for(lambda: bool((guest(site, source, uuid) or {}).get("migration")), "the guest moves")
     getattr(wire, how)()
     site.wait_for_silence("host1")
     return action
@@ -176,7 +177,7 @@ def test_live_migration_goes_on_while_one_of_its_hosts_is_cut_off(
     site: Site, wire: Proxy, how: str, source: str, destination: str
 ) -> None:
     uuid = boot(site, host=source)
-    action = cut_off_during_migration(site, wire, how)
+    action = cut_off_during_migration(site, wire, uuid, source, how)
     site.wait_for(lambda: guest(site, destination, uuid) is not None, "the guest has moved by itself")
     assert site.action(action).finished_at is None
     wire.heal()
@@ -186,7 +187,7 @@ def test_live_migration_goes_on_while_one_of_its_hosts_is_cut_off(
 
 def test_live_migration_whose_source_is_given_up_ends_where_the_guest_is(site: Site, wire: Proxy) -> None:
     uuid = boot(site)
-    action = cut_off_during_migration(site, wire, "swallow")
+    action = cut_off_during_migration(site, wire, uuid, "host1", "swallow")
     site.wait_for(lambda: guest(site, "host2", uuid) is not None, "the guest has moved by itself")
     site.manage("service", "force-down", "host1")
     site.succeed(action)
