@@ -10,9 +10,10 @@ from minova.failpoints import Fate, Pass
 from minova.objects import Hop, Result, utcnow
 from minova.states import OPEN_ACTION, ActionStatus
 from tests.fixtures.daemon import Daemon
+from tests.matrix.asking import Background
 from tests.matrix.cells import Cell, Return
 from tests.matrix.operations import OPERATIONS
-from tests.matrix.stand import Background, Stand
+from tests.matrix.stand import Stand
 
 _GRACE = 3.0
 """Seconds after the end of an operation in which a point that comes last is still passed."""

@@ -3,7 +3,6 @@
 import functools
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
@@ -14,7 +13,7 @@ from sqlalchemy import select
 
 from minova import failpoints
 from minova.cli.connection import Connection
-from minova.context import RequestContext, working_for
+from minova.context import RequestContext
 from minova.db import models
 from minova.db.queries import COMPUTE
 from minova.exception import NotCancellable, NotForceable, PeerSilent
@@ -28,6 +27,7 @@ from tests.fixtures.operations import SLOWLY, silence
 from tests.fixtures.services.program import wait_for
 from tests.fixtures.services.services import Services
 from tests.fixtures.site import Site
+from tests.matrix.asking import Background, insist
 
 SOURCE, DESTINATION = "host1", "host2"
 FIRST, SECOND = "control1", "control2"
@@ -126,7 +126,7 @@ class Stand:
         """The id of the request under test."""
         return str(self.ctxt.request_id)
 
-    def begin(self, submit: Callable[["Stand"], str]) -> "Background":
+    def begin(self, submit: Callable[["Stand"], str]) -> Background:
         """Have the operator do something in a thread of its own."""
         return Background(lambda: submit(self), self.ctxt)
 
@@ -149,21 +149,15 @@ class Stand:
         return any(each.fate for each in self.passes())
 
     def cancel(self, submit: Callable[[RequestContext, str], Action], action: str) -> str:
-        """Have an action cancelled, as by an operator who gets no answer and asks again; return its id."""
+        """Have an action cancelled; return its id."""
         with suppress(NotCancellable):
-            while True:
-                with suppress(PeerSilent):
-                    submit(self.ctxt, action)
-                    return action
+            insist(lambda: submit(self.ctxt, action))
         return action
 
     def force_complete(self, migration: str) -> None:
-        """Have a migration forced to its end, as an operator would who gets no answer and asks again."""
+        """Have a migration forced to its end."""
         with suppress(NotForceable):
-            while True:
-                with suppress(PeerSilent):
-                    self.api.force_complete_migration(self.ctxt, migration)
-                    return
+            insist(lambda: self.api.force_complete_migration(self.ctxt, migration))
 
     @contextmanager
     def standstill(self, host: str) -> Iterator[None]:
@@ -209,7 +203,7 @@ class Stand:
 
     def set_fenced(self, host: str, fenced: bool) -> None:
         """Say that a host is off, or take that back."""
-        self.api.set_service_forced_down(self.aside, host, fenced)
+        insist(lambda: self.api.set_service_forced_down(self.aside, host, fenced))
 
     # What comes after it.
 
@@ -367,33 +361,3 @@ def _has_stopped(pid: int) -> bool:
         threads = Path(f"/proc/{pid}/task").glob("*/stat")
         return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
     return False
-
-
-class Background:
-    """Something that is being done, and what came of it."""
-
-    def __init__(self, work: Callable[[], str], ctxt: RequestContext) -> None:
-        self._ctxt = ctxt
-        self._result = ""
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
-        self._thread.start()
-
-    def done(self) -> bool:
-        """Return whether it has ended."""
-        return not self._thread.is_alive()
-
-    def result(self) -> str:
-        """Wait for its end, and return or raise what came of it."""
-        self._thread.join(60)
-        assert self.done(), "the operator still waits for an answer"
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-    def _run(self, work: Callable[[], str]) -> None:
-        try:
-            with working_for(self._ctxt):
-                self._result = work()
-        except BaseException as error:
-            self._error = error
