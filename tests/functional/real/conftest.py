@@ -26,11 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Show with a test that failed what its daemons had to say."""
+    """Show with a test that failed what its daemons and the broker had to say."""
     report = yield
-    if report.failed:
-        for site in item.stash.get(_SITES, []):
-            report.sections.append(("logs of daemons", site.tail()))
+    if report.failed and (sites := item.stash.get(_SITES, [])):
+        services: Services = item.funcargs["services"]  # type: ignore[attr-defined]  # of every kind of test but doctests
+        report.sections += [("logs of daemons", site.tail()) for site in sites]
+        report.sections.append(("log of the broker", services.rabbitmq.tail()))
     return report
 
 
