@@ -12,7 +12,7 @@ from tests.fixtures.site import BIN, Site
 
 _SECONDS = 240
 
-_SITES = pytest.StashKey[list[Site]]()
+_SITES, _SERVICES = pytest.StashKey[list[Site]](), pytest.StashKey[Services]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,9 +29,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Show with a test that failed what its daemons and the broker had to say."""
     report = yield
     if report.failed and (sites := item.stash.get(_SITES, [])):
-        services: Services = item.funcargs["services"]  # type: ignore[attr-defined]  # of every kind of test but doctests
         report.sections += [("logs of daemons", site.tail()) for site in sites]
-        report.sections.append(("log of the broker", services.rabbitmq.tail()))
+        report.sections.append(("log of the broker", item.stash[_SERVICES].rabbitmq.tail()))
     return report
 
 
@@ -51,6 +50,8 @@ def make_site(
     services: Services, nursery: Nursery, database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Site]]:
     """Make sites on a virtual host and a database of their own; check and stop them at the end."""
+    # What goes wrong before a test has all its fixtures is reported too.
+    request.node.stash[_SERVICES] = services
     sites = request.node.stash[_SITES] = []
 
     def make(more: str = "", *, transport_url: str = "", connection: str = "", scripts: Path = BIN) -> Site:
